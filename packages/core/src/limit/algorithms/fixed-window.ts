@@ -1,0 +1,132 @@
+/**
+ * Fixed window: a counter that starts anew every period.
+ *
+ * - Any-window bound: 2·`limit` (all of one window at its end, all of the next at its beginning).
+ * - State: a counter and the start of its window.
+ * - Good for: quotas that a bill or a provider counts by the calendar. Costs: the doubled bound, and everybody who was
+ *   refused comes back at the same instant.
+ *
+ * Windows lie on the calendar, as multiples of the period since 1970 UTC, or begin with the first request after the last
+ * one ended. A clock that steps back by up to a period finds the window still to come, and is held in it; after a larger step
+ * the window moves to the present, on the calendar to its next boundary, with all it has counted. So nothing is refunded, and
+ * nobody waits longer than two periods.
+ */
+import type { Rate } from "../../base/rate.ts";
+import type { Outcome, Verdict, WaitBound } from "./verdict.ts";
+
+/** Where windows begin: at multiples of the period since the epoch, or with the first request. */
+export type WindowAlignment = "calendar" | "first-request";
+
+/** The rule of one fixed window. Made by {@link fixedWindowPolicy}. */
+export interface FixedWindowPolicy {
+  readonly algorithm: "fixed-window";
+  readonly rate: Rate;
+  /** The limit of the rate. */
+  readonly capacity: number;
+  readonly align: WindowAlignment;
+}
+
+/** The window in which something was last admitted. */
+export interface FixedWindowState {
+  readonly startUs: number;
+  /** The cost admitted in it. */
+  readonly used: number;
+}
+
+/** Any rate will do. `align` defaults to `calendar`. */
+export function fixedWindowPolicy(
+  rate: Rate,
+  options: { readonly align?: WindowAlignment } = {},
+): FixedWindowPolicy {
+  return Object.freeze({
+    algorithm: "fixed-window",
+    rate,
+    capacity: rate.limit,
+    align: options.align ?? "calendar",
+  });
+}
+
+/**
+ * Decides one request of `cost`, a whole number of at least 1.
+ * @param state Undefined for a key never used.
+ */
+export function fixedWindowConsume(
+  state: FixedWindowState | undefined,
+  nowUs: number,
+  cost: number,
+  policy: FixedWindowPolicy,
+): Outcome<FixedWindowState> {
+  const window = windowAt(state, nowUs, policy);
+  const used = window.used + cost;
+  if (used > policy.capacity) return { state: window, verdict: denied(window, nowUs, cost, policy) };
+  const next = { startUs: window.startUs, used };
+  return { state: next, verdict: admitted(next, nowUs, policy) };
+}
+
+/** What {@link fixedWindowConsume} would answer, for the key as it stands: `remaining` and `resetAtUs` are before. */
+export function fixedWindowPeek(
+  state: FixedWindowState | undefined,
+  nowUs: number,
+  cost: number,
+  policy: FixedWindowPolicy,
+): Verdict {
+  const window = windowAt(state, nowUs, policy);
+  if (window.used + cost > policy.capacity) return denied(window, nowUs, cost, policy);
+  return admitted(window, nowUs, policy);
+}
+
+/** Whether the window is over or nothing was admitted in it, so that forgetting the state changes nothing. */
+export function fixedWindowIsIdle(
+  state: FixedWindowState,
+  nowUs: number,
+  policy: FixedWindowPolicy,
+): boolean {
+  return state.used === 0 || state.startUs + policy.rate.periodUs <= nowUs;
+}
+
+/** The least wait of a cost that is the last of `total`, all admitted in order; exact when all cost 1. */
+export function fixedWindowWaitBound(total: number, policy: FixedWindowPolicy): WaitBound {
+  const rounds = Math.ceil(total / policy.capacity) - 1;
+  return { probe: total - rounds * policy.capacity, extraUs: rounds * policy.rate.periodUs };
+}
+
+/** The window that counts at one instant. */
+function windowAt(
+  state: FixedWindowState | undefined,
+  nowUs: number,
+  policy: FixedWindowPolicy,
+): FixedWindowState {
+  const { periodUs } = policy.rate;
+  const onCalendar = policy.align === "calendar";
+  const startUs = onCalendar ? nowUs - (nowUs % periodUs) : nowUs;
+  // A window in which nothing was admitted has not begun: a denied request leaves no trace.
+  if (state === undefined || fixedWindowIsIdle(state, nowUs, policy)) return { startUs, used: 0 };
+  if (state.startUs - nowUs <= periodUs) return state;
+  // On the calendar the present window may be about to end, and would make room for a third one within a period.
+  return { startUs: onCalendar ? startUs + periodUs : startUs, used: state.used };
+}
+
+function admitted(window: FixedWindowState, nowUs: number, policy: FixedWindowPolicy): Verdict {
+  return {
+    allowed: true,
+    never: false,
+    remaining: policy.capacity - window.used,
+    retryAfterUs: 0,
+    resetAtUs: resetAt(window, nowUs, policy),
+  };
+}
+
+function denied(window: FixedWindowState, nowUs: number, cost: number, policy: FixedWindowPolicy): Verdict {
+  const never = cost > policy.capacity;
+  return {
+    allowed: false,
+    never,
+    remaining: policy.capacity - window.used,
+    retryAfterUs: never ? Infinity : window.startUs + policy.rate.periodUs - nowUs,
+    resetAtUs: resetAt(window, nowUs, policy),
+  };
+}
+
+function resetAt(window: FixedWindowState, nowUs: number, policy: FixedWindowPolicy): number {
+  return window.used === 0 ? nowUs : window.startUs + policy.rate.periodUs;
+}
