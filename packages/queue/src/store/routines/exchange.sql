@@ -1,0 +1,125 @@
+-- exchange: a worker's one round trip. Ends attempts and claims the next tasks in one transaction.
+-- In: queue id; worker id; what ended (see settle; null when nothing did) and its lanes; how many tasks are wanted, how many of a
+--   serial partition for each of them, and how many at most in all; how far ahead starts may be granted, and how soon at the earliest, so that the answer is there
+--   first; how much later than usual they may be used (microseconds; see limit_advance).
+-- Out: rows of kind 1 = a grant (start_us: not before, on this clock), 2 = an id that was no longer this worker's to end,
+--   3 = this worker's lease is gone, and last one row of kind 0: start_us = the clock, fence = when lanes may have something again,
+--   lane = when the next timer is due (null: when woken), attempt = how much later than usual the grants may be used.
+-- Lock order: worker, lanes by ascending id, queue, limit.
+CREATE OR REPLACE FUNCTION exchange(
+  p_queue integer, p_worker uuid, p_ids uuid[], p_fences bigint[], p_kinds integer[], p_bodies text[], p_delays bigint[],
+  p_lanes bigint[], p_want integer, p_chain integer, p_most integer, p_horizon bigint, p_lead bigint, p_patience bigint
+) RETURNS TABLE (
+  kind integer, id text, fence double precision, attempt integer, failures integer, max_attempts integer, start_us double precision,
+  lane double precision, partition text, name text, input text
+)
+LANGUAGE plpgsql SET search_path FROM CURRENT SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_mergejoin = off SET jit = off AS $$
+DECLARE
+  v_queue queues;
+  v_limit limits;
+  v_now bigint;
+  v_lanes bigint[];
+  v_ended uuid[];
+  v_room integer := 0;
+  v_chain integer := 1;
+  v_wake bigint;
+  v_timer bigint;
+  v_given integer := 0;
+BEGIN
+  -- Whoever changes the queue's definition holds this alone: it is the same to the end of the transaction.
+  PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema()), p_queue);
+  SELECT * INTO v_queue FROM queues q WHERE q.id = p_queue;
+  IF p_want > 0 THEN
+    PERFORM 1 FROM workers w WHERE w.id = p_worker FOR KEY SHARE;
+    IF NOT FOUND THEN
+      p_want := 0;
+      RETURN QUERY SELECT 3, NULL::text, NULL::float8, NULL::integer, NULL::integer, NULL::integer, NULL::float8, NULL::float8, NULL::text, NULL::text, NULL::text;
+    END IF;
+  END IF;
+  IF p_want > 0 AND NOT v_queue.paused THEN
+    -- Tasks of a partition that runs one at a time may be taken several at once: the worker runs them one after another.
+    IF v_queue.lane_concurrency = 1 AND v_queue.concurrency IS NULL THEN v_chain := p_chain; END IF;
+    v_room := LEAST(p_want * v_chain, p_most);
+  END IF;
+  -- Lanes of what ended matter only where ending changes them: a slot becomes free, or a task goes back.
+  IF v_queue.lane_concurrency IS NOT NULL OR p_kinds IS NOT NULL THEN v_lanes := p_lanes; END IF;
+  IF p_want > 0 THEN
+    SELECT * INTO v_limit FROM limits l WHERE l.id = v_queue.limit_id;
+    v_now := now_us();
+    v_lanes := v_lanes || due_lanes(v_queue, v_now, v_now + p_lead + p_horizon,
+      slots_until(v_limit, v_now + p_lead, p_horizon, LEAST(v_room, p_want)));
+  END IF;
+  PERFORM 1 FROM lanes l WHERE l.id = ANY (v_lanes) ORDER BY l.id FOR UPDATE;
+  v_now := now_us();
+  IF p_ids IS NOT NULL THEN
+    v_ended := settle(v_queue, p_ids, p_fences, p_kinds, p_bodies, p_delays, v_now);
+    IF cardinality(v_ended) < cardinality(p_ids) THEN
+      RETURN QUERY SELECT 2, g::text, NULL::float8, NULL::integer, NULL::integer, NULL::integer, NULL::float8, NULL::float8, NULL::text, NULL::text, NULL::text
+        FROM unnest(p_ids) AS g WHERE g <> ALL (v_ended);
+    END IF;
+  END IF;
+  IF p_want > 0 AND EXISTS (SELECT 1 FROM timers m WHERE m.queue_id = p_queue AND m.due_us <= v_now) THEN
+    PERFORM promote(v_queue, v_lanes, v_now);
+  END IF;
+  -- Locked last and so for the shortest time: all workers of the queue meet here.
+  IF v_room > 0 AND v_queue.concurrency IS NOT NULL THEN
+    PERFORM 1 FROM queues q WHERE q.id = p_queue FOR NO KEY UPDATE;
+    v_room := GREATEST(0, LEAST(v_room, v_queue.concurrency - (SELECT count(*) FROM runs r WHERE r.queue_slot = p_queue)));
+  END IF;
+  IF v_room > 0 AND v_queue.limit_id IS NOT NULL THEN
+    SELECT * INTO v_limit FROM limits l WHERE l.id = v_queue.limit_id FOR NO KEY UPDATE;
+    v_now := now_us();
+    v_room := slots_until(v_limit, v_now + p_lead, p_horizon, v_room);
+    v_limit := limit_advance(v_limit, v_now + p_lead, v_room, CASE WHEN v_queue.lane_interval_num IS NULL THEN p_patience ELSE 0 END);
+  END IF;
+  IF v_lanes <> '{}' THEN
+    RETURN QUERY SELECT 1, c.* FROM claim(v_queue, v_limit, p_worker, v_lanes, v_room, p_want, v_chain, v_now + p_lead, p_horizon) c;
+    GET DIAGNOSTICS v_given = ROW_COUNT;
+  END IF;
+  SELECT w.lane_us, w.timer_us INTO v_wake, v_timer FROM next_wake(v_queue, v_now) w;
+  -- Slots that this call freed and did not use are for others to take.
+  IF p_ids IS NOT NULL AND v_given >= p_want AND v_wake <= v_now
+    AND (p_kinds IS NOT NULL OR v_queue.lane_concurrency IS NOT NULL OR v_queue.concurrency IS NOT NULL) THEN
+    PERFORM wake(p_queue);
+  END IF;
+  RETURN QUERY SELECT 0, NULL::text, v_wake::float8, v_limit.patience_us::integer, NULL::integer, NULL::integer, v_now::float8, v_timer::float8, NULL::text, NULL::text, NULL::text;
+END $$;
+
+-- due_lanes: the lanes a claim will need locked: those next in turn that may start until then, and those with timers due.
+CREATE OR REPLACE FUNCTION due_lanes(p_queue queues, p_now bigint, p_until bigint, p_room integer) RETURNS bigint[]
+LANGUAGE plpgsql AS $$
+BEGIN
+  RETURN ARRAY(
+    SELECT l.id FROM lanes l
+    WHERE l.queue_id = p_queue.id AND l.open AND l.next_us <= p_until
+    ORDER BY l.next_us, l.turn LIMIT p_room
+  ) || ARRAY(
+    SELECT l.id FROM lanes l
+    WHERE l.queue_id = p_queue.id AND l.open
+      AND l.next_us > p_now + deepest_debt(p_queue.lane_interval_num, p_queue.lane_interval_den, p_queue.lane_burst)
+    ORDER BY l.next_us DESC LIMIT p_room
+  ) || ARRAY(
+    SELECT m.lane_id FROM timers m WHERE m.queue_id = p_queue.id AND m.due_us <= p_now ORDER BY m.due_us LIMIT 500
+  );
+END $$;
+
+-- next_wake: when a claim on this queue may grant something more: by its lanes and its limit's schedule, and by its timers.
+-- Null: only news can change that.
+CREATE OR REPLACE FUNCTION next_wake(p_queue queues, p_now bigint, OUT lane_us bigint, OUT timer_us bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+  IF p_queue.paused THEN RETURN; END IF;
+  SELECT m.due_us INTO timer_us FROM timers m WHERE m.queue_id = p_queue.id ORDER BY m.due_us LIMIT 1;
+  SELECT l.next_us INTO lane_us FROM lanes l WHERE l.queue_id = p_queue.id AND l.open ORDER BY l.next_us LIMIT 1;
+  IF lane_us IS NULL THEN RETURN; END IF;
+  lane_us := LEAST(lane_us, p_now + deepest_debt(p_queue.lane_interval_num, p_queue.lane_interval_den, p_queue.lane_burst));
+  IF p_queue.concurrency IS NOT NULL
+    AND (SELECT count(*) FROM runs r WHERE r.queue_slot = p_queue.id) >= p_queue.concurrency THEN
+    lane_us := NULL;
+  ELSIF p_queue.limit_id IS NOT NULL THEN
+    SELECT GREATEST(lane_us, LEAST(l.tat_us, p_now + deepest_debt(l.interval_num, l.interval_den, l.burst))
+      - ((l.burst - 1) * l.interval_num) / l.interval_den) INTO lane_us
+    FROM limits l WHERE l.id = p_queue.limit_id;
+  END IF;
+END $$;
