@@ -1,0 +1,3 @@
+/** The demo for other programs: `sluice demo` runs it from here. */
+
+export { demoCommand } from "./command.ts";
