@@ -167,9 +167,7 @@ export async function sluice(options: SluiceOptions): Promise<Sluice> {
     const store = sqlTaskStore(opened, schema);
     // Whoever had an embedded database open before is gone: what it ran is free at once.
     if (store.sole) await store.workerRescue(true);
-    const app = new Sluice(store, clock);
-    await app.listen();
-    return app;
+    return new Sluice(store, clock);
   } catch (error) {
     await opened.close().catch(() => undefined);
     throw error;
@@ -189,7 +187,8 @@ export class Sluice {
   readonly #tasks = new Map<string, TaskDeclaration>();
   readonly #workers = new Set<Worker>();
   readonly #watch: TaskWatch;
-  #unlisten: (() => Promise<void>) | undefined;
+  /** The subscription to the store's news: none while this app only enqueues, so that fleets of producers are not woken. */
+  #listening: Promise<unknown> | undefined;
   #closed: Promise<void> | undefined;
   /** Calls are taken until the workers have stopped: what they still run may enqueue. */
   #open = true;
@@ -199,11 +198,6 @@ export class Sluice {
     this.#store = store;
     this.#clock = clock;
     this.#watch = new TaskWatch(store, clock);
-  }
-
-  /** Begins to take in news from the store. */
-  async listen(): Promise<void> {
-    this.#unlisten = await this.#store.listen((message) => this.#receive(message));
   }
 
   /** Listens to an event; returns the function that stops it. */
@@ -291,6 +285,7 @@ export class Sluice {
       rest,
     );
     this.#workers.add(worker);
+    await this.#listen();
     await worker.start();
     return {
       get running() {
@@ -321,6 +316,12 @@ export class Sluice {
   ): Promise<unknown> {
     this.#checkOpen();
     const { timeoutMs, signal } = resolveOptions("result", resultSpec, options);
+    // Not waited for: the caller's time limit holds whatever the store does. Until it is in force, messages may be missed.
+    if (this.#listening === undefined)
+      this.#listen().then(
+        () => this.#watch.recheck(),
+        (error: unknown) => this.#failed(error, "subscription to the store's news"),
+      );
     const stored = isTaskId(id) ? await this.#watch.ended(id, timeoutMs, signal) : undefined;
     if (stored === undefined)
       throw new SluiceError("task_not_found", `there is no task ${JSON.stringify(String(id).slice(0, 60))}`);
@@ -359,7 +360,7 @@ export class Sluice {
     await Promise.all([...this.#workers].map((worker) => worker.stop()));
     this.#open = false;
     this.#watch.close();
-    await this.#unlisten?.().catch(() => undefined);
+    this.#listening?.catch(() => undefined);
     await this.#store.close();
   }
 
@@ -379,6 +380,17 @@ export class Sluice {
 
   #checkOpen(): void {
     if (!this.#open) throw new SluiceError("closed", "the app is closed");
+  }
+
+  /** Begins to take in news from the store, once. */
+  #listen(): Promise<unknown> {
+    this.#listening ??= this.#store
+      .listen((message) => this.#receive(message))
+      .catch((error: unknown) => {
+        this.#listening = undefined;
+        throw error;
+      });
+    return this.#listening;
   }
 
   #receive(message: StoreMessage): void {

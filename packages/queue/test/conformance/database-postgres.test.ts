@@ -139,6 +139,18 @@ describe("connections", () => {
 });
 
 describe("listening", () => {
+  test("a database that is closed while its first listener is still connecting closes at once", async () => {
+    const db = await open(databaseUrl());
+    const listening = db.listen(
+      "hurried",
+      () => undefined,
+      () => undefined,
+    );
+    const closed = db.close();
+    await expect(listening).rejects.toMatchObject({ code: "closed" });
+    await closed;
+  }, 5_000);
+
   test("a listener whose backend is terminated listens again and says that messages may be missing", async () => {
     const db = await open(databaseUrl(), { applicationName: "sluice-listener" });
     const heard: string[] = [];

@@ -105,9 +105,12 @@ export class Listener {
           this.#deliver(message),
         );
         this.#live = live;
-        await this.#listenToAll(live);
-        failures = 0;
-        await live.lost;
+        // Whoever stopped listening while it was being opened could not drop it.
+        if (this.#wanted()) {
+          await this.#listenToAll(live);
+          failures = 0;
+          await live.lost;
+        }
       } catch (error) {
         this.#lastError = error;
         failures += 1;
