@@ -88,30 +88,33 @@ CREATE OR REPLACE FUNCTION enqueue_lane(
 ) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
-  v_queue queues;
-  v_lane lanes;
-  v_open boolean;
+  v_new integer := cardinality(p_ids);
+  v_slots integer;
+  v_paced boolean;
+  v_lane bigint;
+  v_tail bigint;
+  v_opened boolean;
   v_now bigint;
 BEGIN
-  SELECT * INTO v_lane FROM lanes l WHERE l.queue_id = p_queue AND l.partition = p_partition FOR UPDATE;
-  IF NOT FOUND THEN
+  SELECT q.lane_concurrency, q.lane_interval_num IS NOT NULL INTO v_slots, v_paced FROM queues q WHERE q.id = p_queue;
+  LOOP
+    UPDATE lanes l SET
+      tail = l.tail + v_new,
+      waiting = l.waiting + v_new,
+      turn = CASE WHEN l.open THEN l.turn ELSE nextval('turns') END,
+      next_us = CASE WHEN l.open OR NOT v_paced THEN l.next_us ELSE GREATEST(l.next_us, now_us()) END,
+      open = v_slots IS NULL OR COALESCE(l.running, 0) < v_slots
+    WHERE l.queue_id = p_queue AND l.partition = p_partition
+    -- Nothing waited before, so it was closed.
+    RETURNING l.id, l.tail - v_new, l.open AND l.waiting = v_new INTO v_lane, v_tail, v_opened;
+    EXIT WHEN FOUND;
     PERFORM lock_partitions(p_queue, ARRAY[p_partition]);
-    SELECT * INTO v_lane FROM lanes l WHERE l.queue_id = p_queue AND l.partition = p_partition;
-  END IF;
-  SELECT * INTO v_queue FROM queues q WHERE q.id = p_queue;
+  END LOOP;
   v_now := now_us();
-  v_open := v_queue.lane_concurrency IS NULL OR COALESCE(v_lane.running, 0) < v_queue.lane_concurrency;
-  UPDATE lanes l SET
-    tail = l.tail + cardinality(p_ids),
-    waiting = l.waiting + cardinality(p_ids),
-    turn = CASE WHEN l.open THEN l.turn ELSE nextval('turns') END,
-    next_us = CASE WHEN l.open OR v_queue.lane_interval_num IS NULL THEN l.next_us ELSE GREATEST(l.next_us, v_now) END,
-    open = v_open
-  WHERE l.id = v_lane.id;
   INSERT INTO tasks (id, lane_id, seq, queue_id, state, max_attempts, enqueued_us, name, input)
-  SELECT u.id, v_lane.id, v_lane.tail + u.ord, p_queue, 'w', COALESCE(u.max, p_max[1]), v_now, COALESCE(u.name, p_names[1]), u.input
+  SELECT u.id, v_lane, v_tail + u.ord, p_queue, 'w', COALESCE(u.max, p_max[1]), v_now, COALESCE(u.name, p_names[1]), u.input
   FROM unnest(p_ids, p_names, p_inputs, p_max) WITH ORDINALITY AS u (id, name, input, max, ord);
-  IF v_open AND NOT v_lane.open THEN PERFORM wake(p_queue); END IF;
+  IF v_opened THEN PERFORM wake(p_queue); END IF;
 END $$;
 
 -- enqueue_timed: stores those tasks of an enqueue that may start only later: they get no place until they are due.

@@ -5,7 +5,7 @@
 -- Out: rows of kind 1 = a grant (start_us: not before, on this clock), 2 = an id that was no longer this worker's to end,
 --   3 = this worker's lease is gone, and last one row of kind 0: start_us = the clock, fence = when lanes may have something again,
 --   lane = when the next timer is due (null: when woken), attempt = how much later than usual the grants may be used.
--- Lock order: worker, lanes by ascending id, queue, limit.
+-- Lock order: lanes by ascending id, queue, limit.
 CREATE OR REPLACE FUNCTION exchange(
   p_queue integer, p_worker uuid, p_ids uuid[], p_fences bigint[], p_kinds integer[], p_bodies text[], p_delays bigint[],
   p_lanes bigint[], p_want integer, p_chain integer, p_most integer, p_horizon bigint, p_lead bigint, p_patience bigint
@@ -26,29 +26,26 @@ DECLARE
   v_wake bigint;
   v_timer bigint;
   v_given integer := 0;
+  v_alive boolean;
 BEGIN
   -- Whoever changes the queue's definition holds this alone: it is the same to the end of the transaction.
   PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema()), p_queue);
   SELECT * INTO v_queue FROM queues q WHERE q.id = p_queue;
-  IF p_want > 0 THEN
-    PERFORM 1 FROM workers w WHERE w.id = p_worker FOR KEY SHARE;
-    IF NOT FOUND THEN
-      p_want := 0;
-      RETURN QUERY SELECT 3, NULL::text, NULL::float8, NULL::integer, NULL::integer, NULL::integer, NULL::float8, NULL::float8, NULL::text, NULL::text, NULL::text;
-    END IF;
-  END IF;
-  IF p_want > 0 AND NOT v_queue.paused THEN
-    -- Tasks of a partition that runs one at a time may be taken several at once: the worker runs them one after another.
-    IF v_queue.lane_concurrency = 1 AND v_queue.concurrency IS NULL THEN v_chain := p_chain; END IF;
-    v_room := LEAST(p_want * v_chain, p_most);
-  END IF;
-  -- Lanes of what ended matter only where ending changes them: a slot becomes free, or a task goes back.
+  -- Lanes of what ended matter only where ending changes them.
   IF v_queue.lane_concurrency IS NOT NULL OR p_kinds IS NOT NULL THEN v_lanes := p_lanes; END IF;
   IF p_want > 0 THEN
-    SELECT * INTO v_limit FROM limits l WHERE l.id = v_queue.limit_id;
-    v_now := now_us();
-    v_lanes := v_lanes || due_lanes(v_queue, v_now, v_now + p_lead + p_horizon,
-      slots_until(v_limit, v_now + p_lead, p_horizon, LEAST(v_room, p_want)));
+    IF NOT v_queue.paused THEN
+      -- Tasks of a partition that runs one at a time may be taken several at once: the worker runs them one after another.
+      IF v_queue.lane_concurrency = 1 AND v_queue.concurrency IS NULL THEN v_chain := p_chain; END IF;
+      v_room := LEAST(p_want * v_chain, p_most);
+    END IF;
+    SELECT o.alive, o.timer_us, v_lanes || o.lanes INTO v_alive, v_timer, v_lanes FROM outlook(v_queue, p_worker, LEAST(v_room, p_want), p_lead, p_horizon) o;
+    IF NOT v_alive THEN
+      p_want := 0;
+      v_room := 0;
+      kind := 3;
+      RETURN NEXT;
+    END IF;
   END IF;
   PERFORM 1 FROM lanes l WHERE l.id = ANY (v_lanes) ORDER BY l.id FOR UPDATE;
   v_now := now_us();
@@ -59,7 +56,7 @@ BEGIN
         FROM unnest(p_ids) AS g WHERE g <> ALL (v_ended);
     END IF;
   END IF;
-  IF p_want > 0 AND EXISTS (SELECT 1 FROM timers m WHERE m.queue_id = p_queue AND m.due_us <= v_now) THEN
+  IF p_want > 0 AND v_timer <= v_now THEN
     PERFORM promote(v_queue, v_lanes, v_now);
   END IF;
   -- Locked last and so for the shortest time: all workers of the queue meet here.
@@ -73,7 +70,10 @@ BEGIN
     v_room := slots_until(v_limit, v_now + p_lead, p_horizon, v_room);
     v_limit := limit_advance(v_limit, v_now + p_lead, v_room, CASE WHEN v_queue.lane_interval_num IS NULL THEN p_patience ELSE 0 END);
   END IF;
-  IF v_lanes <> '{}' THEN
+  IF v_lanes <> '{}' AND v_queue.limit_id IS NULL AND v_queue.lane_interval_num IS NULL THEN
+    RETURN QUERY SELECT 1, c.* FROM claim_at_once(v_queue, p_worker, v_lanes, v_room, p_want, v_chain, v_now + p_lead) c;
+    GET DIAGNOSTICS v_given = ROW_COUNT;
+  ELSIF v_lanes <> '{}' THEN
     RETURN QUERY SELECT 1, c.* FROM claim(v_queue, v_limit, p_worker, v_lanes, v_room, p_want, v_chain, v_now + p_lead, p_horizon) c;
     GET DIAGNOSTICS v_given = ROW_COUNT;
   END IF;
@@ -83,10 +83,41 @@ BEGIN
     AND (p_kinds IS NOT NULL OR v_queue.lane_concurrency IS NOT NULL OR v_queue.concurrency IS NOT NULL) THEN
     PERFORM wake(p_queue);
   END IF;
-  RETURN QUERY SELECT 0, NULL::text, v_wake::float8, v_limit.patience_us::integer, NULL::integer, NULL::integer, v_now::float8, v_timer::float8, NULL::text, NULL::text, NULL::text;
+  kind := 0;
+  fence := v_wake;
+  lane := v_timer;
+  attempt := v_limit.patience_us;
+  start_us := v_now;
+  RETURN NEXT;
 END $$;
 
--- due_lanes: the lanes a claim will need locked: those next in turn that may start until then, and those with timers due.
+-- outlook: what a claim looks at before it locks anything. In: queue, worker, lanes wanted, lead and horizon (see exchange).
+-- Out: whether the worker's lease stands, when the next timer is due, and the lanes to lock: those next in turn that may start until
+--   then, and those with timers due. The worker's row is not locked: what it is granted while its lease ends is taken back by the next rescue.
+CREATE OR REPLACE FUNCTION outlook(
+  p_queue queues, p_worker uuid, p_lanes integer, p_lead bigint, p_horizon bigint, OUT alive boolean, OUT timer_us bigint, OUT lanes bigint[]
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+  v_rated boolean := p_queue.limit_id IS NOT NULL OR p_queue.lane_interval_num IS NOT NULL;
+  v_now bigint;
+BEGIN
+  -- One statement: on an idle server, touching a statement at all costs more than running it.
+  SELECT EXISTS (SELECT 1 FROM workers w WHERE w.id = p_worker),
+    (SELECT m.due_us FROM timers m WHERE m.queue_id = p_queue.id ORDER BY m.due_us LIMIT 1),
+    CASE WHEN NOT v_rated THEN ARRAY(SELECT l.id FROM lanes l WHERE l.queue_id = p_queue.id AND l.open ORDER BY l.next_us, l.turn LIMIT p_lanes) END
+    INTO alive, timer_us, lanes;
+  v_now := now_us();
+  IF v_rated THEN
+    lanes := due_lanes(p_queue, v_now, v_now + p_lead + p_horizon, slots_until(
+      (SELECT l FROM limits l WHERE l.id = p_queue.limit_id), v_now + p_lead, p_horizon, p_lanes));
+  END IF;
+  IF timer_us <= v_now THEN
+    lanes := lanes || ARRAY(SELECT m.lane_id FROM timers m WHERE m.queue_id = p_queue.id AND m.due_us <= v_now ORDER BY m.due_us LIMIT 500);
+  END IF;
+END $$;
+
+-- due_lanes: the lanes that a claim under a rate will need locked: those next in turn that may start until then.
 CREATE OR REPLACE FUNCTION due_lanes(p_queue queues, p_now bigint, p_until bigint, p_room integer) RETURNS bigint[]
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -99,8 +130,6 @@ BEGIN
     WHERE l.queue_id = p_queue.id AND l.open
       AND l.next_us > p_now + deepest_debt(p_queue.lane_interval_num, p_queue.lane_interval_den, p_queue.lane_burst)
     ORDER BY l.next_us DESC LIMIT p_room
-  ) || ARRAY(
-    SELECT m.lane_id FROM timers m WHERE m.queue_id = p_queue.id AND m.due_us <= p_now ORDER BY m.due_us LIMIT 500
   );
 END $$;
 
@@ -110,8 +139,9 @@ CREATE OR REPLACE FUNCTION next_wake(p_queue queues, p_now bigint, OUT lane_us b
 LANGUAGE plpgsql AS $$
 BEGIN
   IF p_queue.paused THEN RETURN; END IF;
-  SELECT m.due_us INTO timer_us FROM timers m WHERE m.queue_id = p_queue.id ORDER BY m.due_us LIMIT 1;
-  SELECT l.next_us INTO lane_us FROM lanes l WHERE l.queue_id = p_queue.id AND l.open ORDER BY l.next_us LIMIT 1;
+  SELECT (SELECT m.due_us FROM timers m WHERE m.queue_id = p_queue.id ORDER BY m.due_us LIMIT 1),
+    (SELECT l.next_us FROM lanes l WHERE l.queue_id = p_queue.id AND l.open ORDER BY l.next_us LIMIT 1)
+    INTO timer_us, lane_us;
   IF lane_us IS NULL THEN RETURN; END IF;
   lane_us := LEAST(lane_us, p_now + deepest_debt(p_queue.lane_interval_num, p_queue.lane_interval_den, p_queue.lane_burst));
   IF p_queue.concurrency IS NOT NULL
