@@ -21,7 +21,7 @@ for round in 1 2 3; do
   for file in "$1"/*.pid "$1"/data/postmaster.pid; do
     [ -f "$file" ] || continue
     read -r pid < "$file" || [ -n "$pid" ] || continue
-    if [ ! -d /proc/self ] || tr '\\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF "$1"; then kill -QUIT "$pid" 2>/dev/null; fi
+    if [ ! -d /proc/self ] || tr '\\0' ' ' < "/proc/$pid/cmdline" 2>/dev/null | grep -qF "$1"; then kill -QUIT "$pid" 2>/dev/null; kill -CONT "$pid" 2>/dev/null; fi
   done
   sleep 0.3
   rm -rf "$1"
@@ -90,6 +90,8 @@ function stopIfOurs(pid: number, folder: string): void {
   if (!(pid > 0) || !readIfThere(`/proc/${pid}/cmdline`).includes(folder)) return;
   try {
     process.kill(pid, "SIGQUIT");
+    // A test may have left it standing still.
+    process.kill(pid, "SIGCONT");
   } catch {
     // It ended by itself in the meantime.
   }

@@ -10,6 +10,8 @@ export interface SuiteDefinition {
   readonly exclude: readonly string[];
   /** Whether the suite gets a PostgreSQL server (TEST_DATABASE_URL, or one started for the run). */
   readonly database: boolean;
+  /** Whether the suite gets a Redis or Valkey server (TEST_REDIS_URL, or one started for the run); default no. */
+  readonly redis?: boolean;
   /** How many files run at the same time. */
   readonly workers: number;
   /** How long one test may take, unless it says otherwise. */
@@ -17,7 +19,12 @@ export interface SuiteDefinition {
 }
 
 const apart = ["**/node_modules/**", "**/dist/**"];
-const ownFolders = ["packages/*/test/property/**", "packages/*/test/conformance/**"];
+const ownFolders = [
+  "packages/*/test/property/**",
+  "packages/*/test/conformance/**",
+  "packages/*/test/redis/**",
+  "tools/servers/redis*.test.ts",
+];
 
 /** All suites. The crash run is last and alone: it wants both cores, and it is the longest. */
 export const suites: readonly SuiteDefinition[] = [
@@ -55,6 +62,7 @@ export const suites: readonly SuiteDefinition[] = [
     include: ["packages/*/test/conformance/**/*.test.ts"],
     exclude: apart,
     database: true,
+    redis: true,
     workers: 2,
     testLimitMs: 60_000,
   },
@@ -70,6 +78,15 @@ export const suites: readonly SuiteDefinition[] = [
     database: true,
     workers: 2,
     testLimitMs: 90_000,
+  },
+  {
+    name: "redis",
+    include: ["packages/*/test/redis/**/*.test.ts", "tools/servers/redis*.test.ts"],
+    exclude: apart,
+    database: false,
+    redis: true,
+    workers: 1,
+    testLimitMs: 120_000,
   },
   {
     name: "crash",
