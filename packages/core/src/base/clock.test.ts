@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { describe, expect, test, vi } from "vitest";
 import { isClock, systemClock } from "./clock.ts";
 
@@ -42,6 +43,16 @@ describe("the system clock", () => {
     await new Promise<void>((resolve) => systemClock.setTimer(resolve, 5_000));
     distant.cancel();
     expect(fired).toEqual([]);
+  });
+
+  test("a timer that was let go of keeps no process alive", () => {
+    const program = `import { systemClock } from ${JSON.stringify(new URL("clock.ts", import.meta.url).href)};
+      systemClock.setTimer(() => {}, 3_600_000_000).unref();
+      systemClock.setTimer(() => process.stdout.write("kept"), 1_000);`;
+    const output = execFileSync(process.execPath, ["--input-type=module", "--eval", program], {
+      timeout: 30_000,
+    });
+    expect(output.toString()).toBe("kept");
   });
 
   test("is told from other things", () => {

@@ -1,7 +1,8 @@
 import { inspect } from "node:util";
 import { describe, expect, test } from "vitest";
 import { assert, unreachable } from "./assert.ts";
-import { type ErrorCode, errorTable, isSluiceError, SluiceError } from "./errors.ts";
+import { errorTable } from "./error-table.ts";
+import { type ErrorCode, isSluiceError, SluiceError } from "./errors.ts";
 
 describe("SluiceError", () => {
   test("tells code, family, whether to retry, details and cause", () => {

@@ -1,5 +1,5 @@
 import { SluiceError } from "../base/errors.ts";
-import type { Verdict } from "./algorithms/verdict.ts";
+import type { DecisionMode, Verdict } from "./algorithms/verdict.ts";
 
 /**
  * The answer of a limit to one request. A denial is an answer like any other: nothing is thrown for it.
@@ -24,10 +24,22 @@ export interface Decision {
   readonly cost: number;
   /** The names of the limits that refused; empty when allowed. */
   readonly violated: readonly string[];
+  /** How it came about: "normal" by the store; else without it because it failed, see `guarded`. */
+  readonly mode: DecisionMode;
 }
 
+/** What was asked: of which limit, by which key, for how much. */
+export interface Question {
+  readonly limit: string;
+  readonly key: string;
+  readonly cost: number;
+}
+
+/** The `violated` of every decision that was allowed. */
+export const noneViolated: readonly string[] = Object.freeze([]);
+
 /** Dresses the verdict of a store as the answer to a caller. */
-export function decisionOf(verdict: Verdict, limit: string, key: string, cost: number): Decision {
+export function decisionOf(verdict: Verdict, { limit, key, cost }: Question): Decision {
   return {
     allowed: verdict.allowed,
     never: verdict.never,
@@ -37,26 +49,33 @@ export function decisionOf(verdict: Verdict, limit: string, key: string, cost: n
     limit,
     key,
     cost,
-    violated: verdict.allowed ? [] : [limit],
+    violated: verdict.allowed ? noneViolated : [limit],
+    mode: verdict.mode ?? "normal",
   };
 }
 
 /**
- * A denial as an error, for code that would rather throw: `if (!decision.allowed) throw new RateLimitExceeded(decision)`.
- * Code `rate_limited`; the decision is on it.
+ * A denial as an error, for code that would rather throw: `tryAcquire(1, { throws: true })`, or
+ * `if (!decision.allowed) throw new RateLimitExceeded(decision)`. Code `rate_limited`; the decision is on it.
  */
 export class RateLimitExceeded extends SluiceError {
   /** The answer that became this error. */
   readonly decision: Decision;
 
   constructor(decision: Decision) {
-    const { limit, key, cost, retryAfterMs } = decision;
+    const { violated, limit, key, cost, retryAfterMs } = decision;
     const whose = key === "" ? "" : ` for ${JSON.stringify(key)}`;
+    const who = `limit "${violated.join('", "') || limit}"`;
     const when = decision.never ? "never admits this cost" : `retry after ${retryAfterMs} ms`;
-    super("rate_limited", `limit "${limit}" refused cost ${cost}${whose}: ${when}`, {
-      details: { limit, key, cost, retryAfterMs: decision.never ? null : retryAfterMs },
+    super("rate_limited", `${who} refused cost ${cost}${whose}: ${when}`, {
+      details: { limit, key, cost, violated, retryAfterMs: decision.never ? null : retryAfterMs },
     });
     this.decision = decision;
+  }
+
+  /** How long until the same request would be admitted, in milliseconds; Infinity when it never would. */
+  get retryAfterMs(): number {
+    return this.decision.retryAfterMs;
   }
 
   static {

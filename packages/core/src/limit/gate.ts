@@ -1,10 +1,23 @@
 import type { Clock } from "../base/clock.ts";
 import { describeValue } from "../base/describe.ts";
 import { SluiceError } from "../base/errors.ts";
-import type { Verdict } from "./algorithms/verdict.ts";
+import { requireKey } from "../base/key.ts";
+import type { WaitTerms } from "./acquire-options.ts";
+import { blockUsMax } from "./algorithms/block.ts";
+import { type Policy, waitBound } from "./algorithms/policy.ts";
+import type { Charge, Verdict } from "./algorithms/verdict.ts";
 import { type Decision, decisionOf } from "./decision.ts";
-import { Line, type LineContext, type WaitOptions } from "./line.ts";
-import type { LimitRule, LimitStore } from "./store.ts";
+import { type LimitEvents, LimitSignals } from "./events.ts";
+import { Lines } from "./lines.ts";
+import {
+  type Answer,
+  isNearStore,
+  type LimitRule,
+  type LimitStore,
+  type NearStore,
+  type NearTable,
+  whenAnswered,
+} from "./store.ts";
 
 /** What a gate is built from. */
 export interface GateOptions {
@@ -16,128 +29,198 @@ export interface GateOptions {
   readonly maxWaiters: number;
 }
 
-/** The part of a limit that all its keys share: the way to the store, and the lines of those who wait. */
+/**
+ * How long those who wait for a slot sleep at the most, in microseconds. It may be given back at any time, in a process that
+ * cannot tell this one.
+ */
+export const slotSleepUsMax: number = 100_000;
+
+/**
+ * The part of a limit that all its keys share: the way to the store, and the lines of those who wait.
+ *
+ * A gate to a store at hand answers at once and throws; one to a store far away answers by promise, always, and rejects.
+ */
 export class Gate {
-  readonly rule: LimitRule;
-  readonly #store: LimitStore;
-  readonly #maxWaiters: number;
-  readonly #lineContext: LineContext;
-  /** The lines that somebody waits in. */
-  readonly #lines = new Map<string, Line>();
-  #waiters = 0;
+  readonly store: LimitStore;
+  readonly clock: Clock;
+  readonly signals: LimitSignals = new LimitSignals();
+  readonly #lines: Lines<Verdict>;
+  readonly #near: NearStore | undefined;
+  /**
+   * The short way of the commonest call of all: there while the limit is open, its store at hand and nobody listens. Opened
+   * by the first call that goes the long way.
+   */
+  table: NearTable | undefined;
+  #rule: LimitRule;
   #closed = false;
 
   constructor({ rule, store, clock, maxWaiters }: GateOptions) {
-    this.rule = rule;
-    this.#store = store;
-    this.#maxWaiters = maxWaiters;
-    this.#lineContext = { rule, store, clock, onLeave: (line) => this.#onLeave(line) };
+    this.#rule = rule;
+    this.store = store;
+    this.clock = clock;
+    this.#near = isNearStore(store) ? store : undefined;
+    const source = {
+      ask: (key: string, cost: number) => this.store.consume(this.#rule, key, cost),
+      expect: (key: string, total: number) => this.#expect(key, total),
+      sleepUsMax: rule.policy.algorithm === "concurrency" ? slotSleepUsMax : Infinity,
+    };
+    this.#lines = new Lines({ limit: rule.name, source, clock, maxWaiters });
+  }
+
+  get timing(): "now" | "later" {
+    return this.#near === undefined ? "later" : "now";
+  }
+
+  get rule(): LimitRule {
+    return this.#rule;
+  }
+
+  get name(): string {
+    return this.#rule.name;
   }
 
   /** How many callers wait, over all keys. */
   get waiters(): number {
-    return this.#waiters;
+    return this.#lines.waiters;
   }
 
-  async consume(key: string, cost: number): Promise<Decision> {
-    this.#requireOpen();
-    requireCost(cost);
-    const verdict = this.#store.consume(this.rule, key, cost);
-    return this.#decision("then" in verdict ? await verdict : verdict, key, cost);
-  }
-
-  async peek(key: string, cost: number): Promise<Decision> {
-    this.#requireOpen();
-    requireCost(cost);
-    const verdict = this.#store.peek(this.rule, key, cost);
-    return this.#decision("then" in verdict ? await verdict : verdict, key, cost);
-  }
-
-  async wait(key: string, cost: number, options: WaitOptions): Promise<Decision> {
-    this.#requireOpen();
-    requireCost(cost);
-    this.#requireAdmissible(cost);
-    options.signal?.throwIfAborted();
-    const line = this.#lines.get(key);
-    if (line !== undefined) {
-      if (this.#waiters >= this.#maxWaiters) throw this.#lineIsFull(key);
-      return this.#join(line, cost, options);
+  /** One request, now or denied. */
+  decide(key: string, cost: number): Answer<Decision> {
+    if (this.#near === undefined) {
+      return this.answer(() =>
+        whenAnswered(this.consume(key, cost), (verdict) => this.dress(verdict, key, cost)),
+      );
     }
-
-    const answer = this.#store.consume(this.rule, key, cost);
-    if (!("then" in answer) && answer.allowed) return this.#decision(answer, key, cost);
-    if (this.#waiters < this.#maxWaiters)
-      return this.#join(new Line(key, this.#lineContext), cost, options, answer);
-    // No place in line, but a distant store may be about to admit the request, and then it has been debited.
-    const verdict = await answer;
-    if (verdict.allowed) return this.#decision(verdict, key, cost);
-    throw this.#lineIsFull(key);
+    this.requireOpen();
+    requireCost(cost);
+    const table = this.#near.open(this.#rule);
+    if (!this.signals.isHeard) this.table = table;
+    return this.signals.decided(table.decide(key, cost));
   }
 
-  async reset(key: string): Promise<void> {
-    this.#requireOpen();
-    await this.#store.reset(this.rule, key);
-    this.#lines.get(key)?.recheck();
+  /** {@link decide} for a key that has not been checked yet. */
+  check(key: string, cost: number): Answer<Decision> {
+    return this.answer(() => {
+      requireKey(key);
+      return this.decide(key, cost);
+    });
+  }
+
+  /** Calls `listener` with every event of a kind. */
+  on<Name extends keyof LimitEvents>(name: Name, listener: (event: LimitEvents[Name]) => void): () => void {
+    this.table = undefined;
+    return this.signals.on(name, listener);
+  }
+
+  consume(key: string, cost: number): Answer<Verdict> {
+    this.requireOpen();
+    requireCost(cost);
+    return this.store.consume(this.#rule, key, cost);
+  }
+
+  peek(key: string, cost: number): Answer<Verdict> {
+    this.requireOpen();
+    requireCost(cost);
+    return this.store.peek(this.#rule, key, cost);
+  }
+
+  /** Waits until `cost` is admitted, or it is known that the wait would be too long. */
+  async wait(key: string, cost: number, terms: WaitTerms): Promise<Verdict> {
+    this.requireOpen();
+    requireCost(cost);
+    requireAdmissible(this.#rule, cost);
+    const onWait = this.signals.waiting(this.name, key, cost);
+    return this.#lines.wait(key, cost, { ...terms, onWait });
+  }
+
+  settle(key: string, charge: Charge, actual: number): Answer<void> {
+    this.requireOpen();
+    const settled = this.store.settle(this.#rule, key, charge, actual);
+    return whenAnswered(settled, () => this.recheck(key));
+  }
+
+  block(key: string, forMs: number): Answer<void> {
+    this.requireOpen();
+    if (typeof forMs !== "number" || !(forMs >= 0)) {
+      const got = describeValue(forMs);
+      throw new SluiceError("invalid_option", `block: expected milliseconds of at least 0, got ${got}`);
+    }
+    const forUs = Math.min(blockUsMax, Math.ceil(forMs * 1000));
+    return whenAnswered(this.store.block(this.#rule, key, forUs), () => this.recheck(key));
+  }
+
+  reset(key: string): Answer<void> {
+    this.requireOpen();
+    return whenAnswered(this.store.reset(this.#rule, key), () => this.recheck(key));
+  }
+
+  /** Serves those who wait for a key, because its budget may have grown. */
+  recheck(key: string): void {
+    this.#lines.recheck(key);
+  }
+
+  /** Puts another policy in the place of this one; what was consumed stays consumed. */
+  update(policy: Policy): void {
+    this.requireOpen();
+    this.#rule = Object.freeze({ name: this.#rule.name, policy });
+    this.table = undefined;
+    this.#lines.recheckAll();
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const line of [...this.#lines.values()]) line.dissolve(this.#closedError());
+    this.table = undefined;
+    this.#lines.dissolve(this.#closedError());
   }
 
-  #join(
-    line: Line,
-    cost: number,
-    options: WaitOptions,
-    answer?: Verdict | PromiseLike<Verdict>,
-  ): Promise<Decision> {
-    this.#waiters++;
-    this.#lines.set(line.key, line);
-    return line.join(cost, options, answer);
+  /** Runs a call so that it answers as the store does: at once, or by promise whatever comes. */
+  answer<Value>(call: () => Answer<Value>): Answer<Value> {
+    return this.#near === undefined ? (async () => call())() : call();
   }
 
-  #onLeave(line: Line): void {
-    this.#waiters--;
-    if (line.isEmpty && this.#lines.get(line.key) === line) this.#lines.delete(line.key);
+  /** The verdict as a decision, told to those who listen. */
+  dress(verdict: Verdict, key: string, cost: number): Decision {
+    return this.signals.decided(decisionOf(verdict, { limit: this.name, key, cost }));
   }
 
-  #decision(verdict: Verdict, key: string, cost: number): Decision {
-    return decisionOf(verdict, this.rule.name, key, cost);
-  }
-
-  #requireAdmissible(cost: number): void {
-    const { capacity } = this.rule.policy;
-    if (cost <= capacity) return;
-    throw new SluiceError(
-      "cost_exceeds_capacity",
-      `limit "${this.rule.name}": cost ${cost} is above the capacity of ${capacity} and would wait for ever`,
-      { details: { limit: this.rule.name, cost, capacity } },
-    );
-  }
-
-  #requireOpen(): void {
+  requireOpen(): void {
     if (this.#closed) throw this.#closedError();
   }
 
-  #lineIsFull(key: string): SluiceError {
-    const limit = this.rule.name;
-    return new SluiceError(
-      "too_many_waiters",
-      `limit "${limit}": ${this.#waiters} callers wait already, which is the bound (option maxWaiters)`,
-      { details: { limit, key, maxWaiters: this.#maxWaiters } },
-    );
+  #expect(key: string, total: number): Answer<Verdict> {
+    const { probe, extraUs } = waitBound(total, this.#rule.policy);
+    return whenAnswered(this.store.peek(this.#rule, key, probe), (verdict) => ({
+      ...verdict,
+      retryAfterUs: verdict.retryAfterUs + extraUs,
+    }));
   }
 
   #closedError(): SluiceError {
-    return new SluiceError("closed", `limit "${this.rule.name}" is closed`);
+    return new SluiceError("closed", `limit "${this.name}" is closed`);
   }
 }
 
-function requireCost(cost: number): void {
-  if (Number.isSafeInteger(cost) && cost >= 1) return;
+/** Whether a cost can be asked for: a whole number of at least 1. */
+export function isCost(cost: number): boolean {
+  return Number.isSafeInteger(cost) && cost >= 1;
+}
+
+/** @throws `invalid_cost`. */
+export function requireCost(cost: number): void {
+  if (isCost(cost)) return;
   throw new SluiceError(
     "invalid_cost",
     `cost: expected a whole number of at least 1, got ${describeValue(cost)}`,
+  );
+}
+
+/** @throws `cost_exceeds_capacity` when the limit never admits the cost, so that a wait for it would have no end. */
+export function requireAdmissible({ name, policy: { capacity } }: LimitRule, cost: number): void {
+  if (cost <= capacity) return;
+  throw new SluiceError(
+    "cost_exceeds_capacity",
+    `limit "${name}": cost ${cost} is above the capacity of ${capacity} and would wait for ever`,
+    { details: { limit: name, cost, capacity } },
   );
 }

@@ -1,34 +1,15 @@
 import { describe, expect, test, vi } from "vitest";
 import { isSluiceError } from "../base/errors.ts";
-import { parseRate } from "../base/rate.ts";
+import { parseRate, type RateInput } from "../base/rate.ts";
 import { memory } from "../stores/memory/memory-store.ts";
+import { distantStore } from "../testing/distant-store.ts";
 import { type VirtualClock, virtualClock } from "../testing/virtual-clock.ts";
-import { ratePolicy } from "./algorithms/policy.ts";
+import { type RatePolicy, ratePolicy } from "./algorithms/policy.ts";
 import type { Decision } from "./decision.ts";
 import { Limit } from "./limit.ts";
 import type { LimitStore } from "./store.ts";
 
 const ms = 1_000;
-
-/** A store that answers by promise, as one across a network does, after `latencyUs`. */
-function distant(store: LimitStore, clock: VirtualClock, latencyUs: number): LimitStore {
-  const later = <Result>(work: () => Result): Promise<Awaited<Result>> =>
-    new Promise((resolve, reject) => {
-      clock.setTimer(() => {
-        try {
-          resolve(work() as Awaited<Result>);
-        } catch (error) {
-          reject(error);
-        }
-      }, latencyUs);
-    });
-  return {
-    consume: (rule, key, cost) => later(() => store.consume(rule, key, cost)),
-    peek: (rule, key, cost) => later(() => store.peek(rule, key, cost)),
-    reset: (rule, key) => later(() => store.reset(rule, key)),
-    close: () => store.close(),
-  };
-}
 
 interface Setting {
   readonly clock: VirtualClock;
@@ -48,10 +29,18 @@ interface SettingOptions {
 function setUp({ rate = "1/10ms", burst, maxWaiters = 100, latencyUs }: SettingOptions = {}): Setting {
   const clock = virtualClock(0);
   const near = memory({ clock });
-  const store = latencyUs === undefined ? near : distant(near, clock, latencyUs);
+  const store = latencyUs === undefined ? near : distantStore(near, clock, latencyUs);
   const algorithm = burst === undefined ? "sliding-window" : "token-bucket";
   const policy = ratePolicy(parseRate(rate), { algorithm, burst });
-  const limit = new Limit({ rule: { name: "l", policy }, store, clock, maxWaiters });
+  const policyOf = (input: RateInput): RatePolicy => ratePolicy(parseRate(input), { algorithm, burst });
+  const limit = new Limit({
+    rule: { name: "l", policy },
+    store,
+    clock,
+    maxWaiters,
+    policyOf,
+    onClose: () => {},
+  });
   const log: string[] = [];
   const at = (name: string): void => void log.push(`${name}@${clock.nowUs() / ms}`);
   const follow = (name: string, wait: Promise<Decision>): void => {
@@ -316,15 +305,15 @@ describe("a store that takes its time", () => {
     const policy = ratePolicy(parseRate("1/10ms"), { algorithm: "sliding-window" });
     let failures = 1;
     const store: LimitStore = {
+      ...distantStore(near, clock, 0),
       consume: async (rule, key, cost) => {
         if (clock.nowUs() > 0 && failures-- > 0) throw new Error("connection reset");
         return near.consume(rule, key, cost);
       },
-      peek: async (rule, key, cost) => near.peek(rule, key, cost),
-      reset: async (rule, key) => near.reset(rule, key),
-      close: () => near.close(),
     };
-    const limit = new Limit({ rule: { name: "l", policy }, store, clock, maxWaiters: 10 });
+    const policyOf = (): RatePolicy => policy;
+    const rule = { name: "l", policy };
+    const limit = new Limit({ rule, store, clock, maxWaiters: 10, policyOf, onClose: () => {} });
     const outcomes = [limit.acquire(), limit.acquire(), limit.acquire()].map((wait) =>
       wait.then(
         () => "admitted",

@@ -60,7 +60,7 @@ describe("acquire, in any mix of waiting, trying, giving up and running out of p
           admissions.push({ atUs: clock.nowUs(), cost });
           if (queues) served.push(i);
         };
-        const call = queues ? l.acquire(cost, options) : l.tryAcquire(cost);
+        const call = queues ? l.acquire(cost, options) : Promise.resolve(l.tryAcquire(cost));
         waits.push(call.then(note, (reason: unknown) => expect(reason).toBe("gave up")));
       }
       await clock.advanceAsync(10_000_000);

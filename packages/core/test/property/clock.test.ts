@@ -102,7 +102,9 @@ describe("a clock that is set back (RL7)", () => {
           if (verdict.allowed) continue;
           const fromEmptyUs =
             algorithm === "token-bucket" ? Math.ceil((cost * rate.periodUs) / rate.limit) : rate.periodUs;
-          expect(verdict.retryAfterUs).toBeLessThanOrEqual(rate.periodUs + fromEmptyUs);
+          // A bucket is set right by whole microseconds, and its wait is rounded up once more.
+          const roundedUs = algorithm === "token-bucket" ? 1 : 0;
+          expect(verdict.retryAfterUs).toBeLessThanOrEqual(rate.periodUs + fromEmptyUs + roundedUs);
           const due = rateConsume(state, nowUs + verdict.retryAfterUs, cost, scene.policy);
           expect(due.verdict.allowed).toBe(true);
           expect(capacity).toBeGreaterThanOrEqual(due.verdict.remaining);

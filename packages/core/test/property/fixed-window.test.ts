@@ -66,13 +66,16 @@ function modelVerdict(
     remaining: policy.capacity - usedAfter,
     retryAfterUs: allowed ? 0 : never ? Infinity : endUs - nowUs,
     resetAtUs: usedAfter === 0 ? nowUs : endUs,
+    granted: allowed ? cost : 0,
+    atUs: nowUs,
+    fence: 0,
   };
 }
 
 interface Moment {
   readonly nowUs: number;
   readonly cost: number;
-  readonly after: FixedWindowState;
+  readonly after: FixedWindowState | undefined;
   readonly verdict: Verdict;
   readonly admittedBefore: readonly Admission[];
 }
@@ -134,6 +137,7 @@ describe("fixed window", () => {
         for (const { nowUs, cost, after, verdict } of play(scene)) {
           expect(verdict.remaining >= 0 && verdict.remaining <= policy.capacity).toBe(true);
           expect(fixedWindowPeek(after, verdict.resetAtUs, policy.capacity, policy).allowed).toBe(true);
+          if (after === undefined) continue;
           expect(fixedWindowIsIdle(after, verdict.resetAtUs, policy)).toBe(true);
           if (verdict.allowed || verdict.never) continue;
           const dueUs = nowUs + verdict.retryAfterUs;

@@ -9,7 +9,8 @@
  *
  * Never a bare counter: a holder that dies would keep its slot for ever. A lease that ran out is gone for good, so a late
  * renewal cannot bring it back over the head of the next holder; releasing twice, or somebody else's lease, does nothing.
- * Fences only rise. The state must outlive its leases, or a fence would be given twice.
+ * Fences only rise: one is the present in microseconds, or one more than the last if that is not less. So they rise even over
+ * a state that was forgotten when its last lease ended.
  */
 import { SluiceError } from "../../base/errors.ts";
 import type { Outcome, Verdict } from "./verdict.ts";
@@ -63,16 +64,18 @@ export function concurrencyConsume(
   const current = liveAt(state, nowUs, policy);
   const free = policy.capacity - slotsHeld(current);
   if (slots > free) {
-    return { state: current, verdict: denied(current, nowUs, slots, policy), lease: undefined };
+    const verdict = denied(current, nowUs, slots, policy);
+    return { state: unlessSetRight(state, current), verdict, lease: undefined };
   }
   const lease = Object.freeze({
-    fence: current.lastFence + 1,
+    // Not a mere count: it goes on rising after the state was forgotten, as long as the clock does.
+    fence: Math.max(current.lastFence + 1, nowUs),
     slots,
     expiresAtUs: nowUs + policy.leaseUs,
   });
   const next = { lastFence: lease.fence, leases: [...current.leases, lease] };
-  const verdict = { allowed: true, never: false, remaining: free - slots, retryAfterUs: 0, resetAtUs: 0 };
-  return { state: next, verdict: { ...verdict, resetAtUs: lastExpiry(next, nowUs) }, lease };
+  const given = { granted: slots, fence: lease.fence };
+  return { state: next, verdict: { ...admitted(free - slots, next, nowUs), ...given }, lease };
 }
 
 /** What {@link concurrencyConsume} would answer, for the key as it stands. */
@@ -85,7 +88,7 @@ export function concurrencyPeek(
   const current = liveAt(state, nowUs, policy);
   const remaining = policy.capacity - slotsHeld(current);
   if (slots > remaining) return denied(current, nowUs, slots, policy);
-  return { allowed: true, never: false, remaining, retryAfterUs: 0, resetAtUs: lastExpiry(current, nowUs) };
+  return admitted(remaining, current, nowUs);
 }
 
 /**
@@ -97,10 +100,10 @@ export function concurrencyRenew(
   nowUs: number,
   fence: number,
   policy: ConcurrencyPolicy,
-): { readonly state: ConcurrencyState; readonly lease: Lease | undefined } {
+): { readonly state: ConcurrencyState | undefined; readonly lease: Lease | undefined } {
   const current = liveAt(state, nowUs, policy);
   const held = current.leases.find((lease) => lease.fence === fence);
-  if (held === undefined) return { state: current, lease: undefined };
+  if (held === undefined) return { state: unlessSetRight(state, current), lease: undefined };
   const renewed = Object.freeze({ ...held, expiresAtUs: nowUs + policy.leaseUs });
   const leases = current.leases.map((lease) => (lease === held ? renewed : lease));
   return { state: { lastFence: current.lastFence, leases }, lease: renewed };
@@ -112,10 +115,18 @@ export function concurrencyRelease(
   nowUs: number,
   fence: number,
   policy: ConcurrencyPolicy,
-): { readonly state: ConcurrencyState; readonly released: boolean } {
+): { readonly state: ConcurrencyState | undefined; readonly released: boolean } {
   const current = liveAt(state, nowUs, policy);
   const leases = current.leases.filter((lease) => lease.fence !== fence);
-  return { state: { lastFence: current.lastFence, leases }, released: leases.length < current.leases.length };
+  if (leases.length === current.leases.length) {
+    return { state: unlessSetRight(state, current), released: false };
+  }
+  return { state: { lastFence: current.lastFence, leases }, released: true };
+}
+
+/** Whether nobody holds a slot any more. */
+export function concurrencyIsIdle(state: ConcurrencyState, nowUs: number): boolean {
+  return state.leases.every(({ expiresAtUs }) => expiresAtUs <= nowUs);
 }
 
 /**
@@ -138,6 +149,14 @@ function liveAt(
   return { lastFence: state.lastFence, leases };
 }
 
+/** What nothing was done to stays as it was given, unless leases in it were set right. */
+function unlessSetRight(
+  given: ConcurrencyState | undefined,
+  current: ConcurrencyState,
+): ConcurrencyState | undefined {
+  return current.leases.every((lease) => given?.leases.includes(lease)) ? given : current;
+}
+
 function slotsHeld(state: ConcurrencyState): number {
   return state.leases.reduce((sum, lease) => sum + lease.slots, 0);
 }
@@ -146,19 +165,37 @@ function lastExpiry(state: ConcurrencyState, nowUs: number): number {
   return state.leases.reduce((last, lease) => Math.max(last, lease.expiresAtUs), nowUs);
 }
 
-function denied(state: ConcurrencyState, nowUs: number, slots: number, policy: ConcurrencyPolicy): Verdict {
-  const remaining = policy.capacity - slotsHeld(state);
+function admitted(remaining: number, state: ConcurrencyState, nowUs: number): Verdict {
   const resetAtUs = lastExpiry(state, nowUs);
-  if (slots > policy.capacity) {
-    return { allowed: false, never: true, remaining, retryAfterUs: Infinity, resetAtUs };
-  }
-  let free = remaining;
+  const nothing = { granted: 0, atUs: nowUs, fence: 0 };
+  return { allowed: true, never: false, remaining, retryAfterUs: 0, resetAtUs, ...nothing };
+}
+
+function denied(state: ConcurrencyState, nowUs: number, slots: number, policy: ConcurrencyPolicy): Verdict {
+  const never = slots > policy.capacity;
+  // Below 0 when the capacity was lowered while slots were held.
+  const free = policy.capacity - slotsHeld(state);
+  return {
+    allowed: false,
+    never,
+    remaining: Math.max(0, free),
+    retryAfterUs: never ? Infinity : freeAt(state, slots - free) - nowUs,
+    resetAtUs: lastExpiry(state, nowUs),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
+  };
+}
+
+/** When leases of `slots` slots together will have run out. */
+function freeAt(state: ConcurrencyState, slots: number): number {
+  let missing = slots;
   const byExpiry = state.leases.toSorted((a, b) => a.expiresAtUs - b.expiresAtUs);
   const enough = byExpiry.find((lease) => {
-    free += lease.slots;
-    return free >= slots;
+    missing -= lease.slots;
+    return missing <= 0;
   });
-  return { allowed: false, never: false, remaining, retryAfterUs: enough!.expiresAtUs - nowUs, resetAtUs };
+  return enough!.expiresAtUs;
 }
 
 function requireWhole(option: string, value: number, min: number, max: number): void {

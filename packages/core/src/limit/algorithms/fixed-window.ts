@@ -12,7 +12,7 @@
  * nobody waits longer than two periods.
  */
 import type { Rate } from "../../base/rate.ts";
-import type { Outcome, Verdict, WaitBound } from "./verdict.ts";
+import type { Charge, Outcome, Verdict, WaitBound } from "./verdict.ts";
 
 /** Where windows begin: at multiples of the period since the epoch, or with the first request. */
 export type WindowAlignment = "calendar" | "first-request";
@@ -58,9 +58,12 @@ export function fixedWindowConsume(
 ): Outcome<FixedWindowState> {
   const window = windowAt(state, nowUs, policy);
   const used = window.used + cost;
-  if (used > policy.capacity) return { state: window, verdict: denied(window, nowUs, cost, policy) };
+  if (used > policy.capacity) {
+    return { state: window.used > 0 ? window : state, verdict: denied(window, nowUs, cost, policy) };
+  }
   const next = { startUs: window.startUs, used };
-  return { state: next, verdict: admitted(next, nowUs, policy) };
+  const verdict = { ...admitted(next, nowUs, policy), granted: cost, atUs: Math.max(nowUs, next.startUs) };
+  return { state: next, verdict };
 }
 
 /** What {@link fixedWindowConsume} would answer, for the key as it stands: `remaining` and `resetAtUs` are before. */
@@ -73,6 +76,23 @@ export function fixedWindowPeek(
   const window = windowAt(state, nowUs, policy);
   if (window.used + cost > policy.capacity) return denied(window, nowUs, cost, policy);
   return admitted(window, nowUs, policy);
+}
+
+/**
+ * Corrects a debit. Less than was charged gives back while the window that was charged (its `atUs` lies in it) lasts; more debits the rest
+ * to the present window, into debt if need be, until at most twice the limit is used. Debts end with their window.
+ */
+export function fixedWindowSettle(
+  state: FixedWindowState | undefined,
+  nowUs: number,
+  { charge, actual }: { readonly charge: Charge; readonly actual: number },
+  policy: FixedWindowPolicy,
+): FixedWindowState {
+  const { startUs, used } = windowAt(state, nowUs, policy);
+  const extra = actual - charge.cost;
+  if (extra > 0) return { startUs, used: Math.max(used, Math.min(used + extra, 2 * policy.capacity)) };
+  const isCharged = startUs <= charge.atUs && charge.atUs < startUs + policy.rate.periodUs;
+  return { startUs, used: isCharged ? Math.max(0, used + extra) : used };
 }
 
 /** Whether the window is over or nothing was admitted in it, so that forgetting the state changes nothing. */
@@ -113,6 +133,9 @@ function admitted(window: FixedWindowState, nowUs: number, policy: FixedWindowPo
     remaining: policy.capacity - window.used,
     retryAfterUs: 0,
     resetAtUs: resetAt(window, nowUs, policy),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
   };
 }
 
@@ -121,9 +144,12 @@ function denied(window: FixedWindowState, nowUs: number, cost: number, policy: F
   return {
     allowed: false,
     never,
-    remaining: policy.capacity - window.used,
+    remaining: Math.max(0, policy.capacity - window.used),
     retryAfterUs: never ? Infinity : window.startUs + policy.rate.periodUs - nowUs,
     resetAtUs: resetAt(window, nowUs, policy),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
   };
 }
 

@@ -1,5 +1,6 @@
 import { SluiceError } from "../../base/errors.ts";
 import type { Rate } from "../../base/rate.ts";
+import type { ConcurrencyPolicy } from "./concurrency.ts";
 import {
   type FixedWindowPolicy,
   type FixedWindowState,
@@ -7,6 +8,7 @@ import {
   fixedWindowIsIdle,
   fixedWindowPeek,
   fixedWindowPolicy,
+  fixedWindowSettle,
   fixedWindowWaitBound,
   type WindowAlignment,
 } from "./fixed-window.ts";
@@ -17,6 +19,7 @@ import {
   slidingWindowIsIdle,
   slidingWindowPeek,
   slidingWindowPolicy,
+  slidingWindowSettle,
   slidingWindowWaitBound,
 } from "./sliding-window.ts";
 import {
@@ -26,15 +29,19 @@ import {
   tokenBucketIsIdle,
   tokenBucketPeek,
   tokenBucketPolicy,
+  tokenBucketSettle,
   tokenBucketWaitBound,
 } from "./token-bucket.ts";
-import type { Outcome, Verdict, WaitBound } from "./verdict.ts";
+import type { Charge, Outcome, Verdict, WaitBound } from "./verdict.ts";
 
 /** The rule of one rate limit, whatever its algorithm. Plain frozen data: a store may send it elsewhere. */
 export type RatePolicy = TokenBucketPolicy | SlidingWindowPolicy | FixedWindowPolicy;
 
 /** The state of one key under a {@link RatePolicy}. Meaningful only with a policy of the algorithm that made it. */
 export type RateState = TokenBucketState | SlidingWindowState | FixedWindowState;
+
+/** The rule of any limit. */
+export type Policy = RatePolicy | ConcurrencyPolicy;
 
 /** The algorithms a rate can be kept by. */
 export type RateAlgorithm = RatePolicy["algorithm"];
@@ -102,6 +109,64 @@ export function ratePeek(
   }
 }
 
+/** Debits the largest n of 1 to `most` that is admitted now (`verdict.granted`), else denies as for cost 1. */
+export function rateConsumeUpTo(
+  state: RateState | undefined,
+  nowUs: number,
+  most: number,
+  policy: RatePolicy,
+): Outcome<RateState> {
+  const { remaining } = ratePeek(state, nowUs, 1, policy);
+  return rateConsume(state, nowUs, Math.max(1, Math.min(most, remaining)), policy);
+}
+
+/** What a debit is corrected by. */
+export interface Settlement {
+  /** What was debited: the `atUs` and `granted` of its verdict. */
+  readonly charge: Charge;
+  /** What was used: a whole number of at least 0. */
+  readonly actual: number;
+}
+
+/**
+ * Corrects a debit to what was used: gives back what of it is still in the state, or debits the rest, into debt if need be,
+ * which is at most what a period is worth.
+ * @returns The state after it; undefined when the key is as if it had never been used.
+ */
+export function rateSettle(
+  state: RateState | undefined,
+  nowUs: number,
+  settlement: Settlement,
+  policy: RatePolicy,
+): RateState | undefined {
+  switch (policy.algorithm) {
+    case "token-bucket":
+      return tokenBucketSettle(state as TokenBucketState | undefined, nowUs, settlement, policy);
+    case "sliding-window":
+      return slidingWindowSettle(state as SlidingWindowState | undefined, nowUs, settlement, policy);
+    case "fixed-window":
+      return fixedWindowSettle(state as FixedWindowState | undefined, nowUs, settlement, policy);
+  }
+}
+
+/**
+ * The state of a key whose limit gets another policy: what was consumed stays consumed (RL11). Windows keep what they
+ * counted. A bucket keeps how many tokens are missing, as far as the new one can hold them, and so does a key whose
+ * algorithm changes.
+ * @returns Undefined when nothing was missing.
+ */
+export function rateConvert(
+  state: RateState,
+  nowUs: number,
+  from: RatePolicy,
+  to: RatePolicy,
+): RateState | undefined {
+  if (from.algorithm === to.algorithm && from.algorithm !== "token-bucket") return state;
+  const missing = from.capacity - ratePeek(state, nowUs, 1, from).remaining;
+  if (missing === 0) return undefined;
+  return rateConsume(undefined, nowUs, Math.min(missing, to.capacity), to).state;
+}
+
 /** Whether the key is as if it had never been used, so that its state may be forgotten. */
 export function rateIsIdle(state: RateState, nowUs: number, policy: RatePolicy): boolean {
   switch (policy.algorithm) {
@@ -115,8 +180,11 @@ export function rateIsIdle(state: RateState, nowUs: number, policy: RatePolicy):
 }
 
 /** The least wait of a cost that is the last of `total`, all admitted in order. */
-export function rateWaitBound(total: number, policy: RatePolicy): WaitBound {
+export function waitBound(total: number, policy: Policy): WaitBound {
   switch (policy.algorithm) {
+    case "concurrency":
+      // Slots may all be released at any moment.
+      return { probe: Math.min(total, policy.capacity), extraUs: 0 };
     case "token-bucket":
       return tokenBucketWaitBound(total, policy);
     case "sliding-window":

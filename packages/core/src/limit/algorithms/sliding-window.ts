@@ -1,23 +1,24 @@
 /**
- * Sliding window, exact: the log of admissions. A request is admitted when it and the admissions of the last period
- * together stay within the limit.
+ * Sliding window: the log of admissions. A request is admitted when it and the admissions of the last period together stay
+ * within the limit.
  *
- *     admit `cost` at now  ⇔  cost + Σ cost of admissions in (now − period, now]  ≤  limit
+ *     admit `cost` at now  ⇔  cost + Σ cost of entries in (now − period, now]  ≤  limit
  *
  * - Any-window bound: never more than `limit` in any half-open window of one period. Exactly.
- * - State: an instant and a running sum per admission of the last period, so at most 2·`limit` numbers, fewer when costs
- *   are above 1. Every decision takes O(log n).
- * - Good for: keeping a third party's "N per minute" to the letter while using all of it. Costs: memory for large limits.
+ * - State: an instant and a cost for each entry of the log.
+ * - Good for: keeping a third party's "N per minute" to the letter while using all of it. Costs: memory, up to 1000 entries.
  *
- * The log is append-only and shared: a state is a view on it (first, end), as a slice is in Go. Appending to the newest
- * view extends the array in place; appending to an older one copies, so older states stay what they were.
+ * Cells. Up to a limit of 1000 each admission is an entry of its own instant (`cellUs` is 1). Above that the log is kept in
+ * cells of a hundredth of the period, so that it never has more than about 101 entries: an admission is entered at the last
+ * microsecond of its cell, together with the others there. As it counts from when it was, but until a period after its
+ * cell ended, the bound stays exact; what is lost is at most a hundredth of the budget.
  *
- * A clock that steps back by up to a period is held at the last admission. After a larger step the log moves back with the
- * clock, as if no time had passed since that admission: nothing is refunded, and nobody waits longer than a period.
+ * A clock that steps back by up to a period is held at the last admission (at the beginning of its cell). After a larger step
+ * the log moves back with the clock, as if no time had passed since that admission: nothing is refunded, and nobody waits
+ * longer than a period and a cell.
  */
-import { SluiceError } from "../../base/errors.ts";
 import type { Rate } from "../../base/rate.ts";
-import type { Outcome, Verdict, WaitBound } from "./verdict.ts";
+import type { Charge, Outcome, Verdict, WaitBound } from "./verdict.ts";
 
 /** The rule of one sliding window. Made by {@link slidingWindowPolicy}. */
 export interface SlidingWindowPolicy {
@@ -25,29 +26,30 @@ export interface SlidingWindowPolicy {
   readonly rate: Rate;
   /** The limit of the rate. */
   readonly capacity: number;
+  /** The width of the cells of the log in microseconds; 1 for a log of exact instants. */
+  readonly cellUs: number;
 }
 
-/** The admissions that may still count: entries `first` to `end` − 1 of the log. */
+/** One entry of the log: the cost admitted in a cell, and the cell's last microsecond. */
+export interface SlidingWindowEntry {
+  readonly atUs: number;
+  readonly cost: number;
+}
+
+/** The entries that may still count, oldest first, with rising instants. */
 export interface SlidingWindowState {
-  /** Two numbers an entry: when it was admitted, and the cost admitted up to and including it. */
-  readonly log: number[];
-  readonly first: number;
-  readonly end: number;
+  readonly entries: readonly SlidingWindowEntry[];
 }
 
-/** The largest limit of a sliding window: a log of 16 MB for one key that is used to the full. */
-export const slidingWindowLimitMax: number = 1_000_000;
+/** The largest limit whose log has an entry for every instant. */
+export const exactLogLimitMax: number = 1_000;
+/** How many cells a period has above that. */
+const cellsPerPeriod = 100;
 
-/** @throws `invalid_option` when the limit is above {@link slidingWindowLimitMax}. */
+/** Any rate will do. */
 export function slidingWindowPolicy(rate: Rate): SlidingWindowPolicy {
-  if (rate.limit > slidingWindowLimitMax) {
-    throw new SluiceError(
-      "invalid_option",
-      `sliding window: option rate: expected a limit of at most ${slidingWindowLimitMax}, since each admission is kept; ` +
-        `got ${rate.text}; algorithm "token-bucket" has no such bound`,
-    );
-  }
-  return Object.freeze({ algorithm: "sliding-window", rate, capacity: rate.limit });
+  const cellUs = rate.limit <= exactLogLimitMax ? 1 : Math.ceil(rate.periodUs / cellsPerPeriod);
+  return Object.freeze({ algorithm: "sliding-window", rate, capacity: rate.limit, cellUs });
 }
 
 /**
@@ -60,14 +62,15 @@ export function slidingWindowConsume(
   cost: number,
   policy: SlidingWindowPolicy,
 ): Outcome<SlidingWindowState> {
-  const current = rebased(state, nowUs, policy);
-  const window = windowAt(current, nowUs, policy);
+  const window = windowAt(state, nowUs, policy);
   if (window.used + cost > policy.capacity) {
-    return { state: current, verdict: denied(window, nowUs, cost, policy) };
+    return { state: window.log, verdict: denied(window, nowUs, cost, policy) };
   }
-  const next = appended(window, cost);
-  const verdict = admitted(policy.capacity - window.used - cost, window.nowUs + policy.rate.periodUs);
-  return { state: next, verdict };
+  const next = entered(window, cost, policy);
+  const { atUs } = next.entries.at(-1)!;
+  const remaining = policy.capacity - window.used - cost;
+  const verdict = admitted(remaining, nowUs, atUs + policy.rate.periodUs);
+  return { state: next, verdict: { ...verdict, granted: cost, atUs } };
 }
 
 /** What {@link slidingWindowConsume} would answer, for the key as it stands: `remaining` and `resetAtUs` are before. */
@@ -77,9 +80,31 @@ export function slidingWindowPeek(
   cost: number,
   policy: SlidingWindowPolicy,
 ): Verdict {
-  const window = windowAt(rebased(state, nowUs, policy), nowUs, policy);
+  const window = windowAt(state, nowUs, policy);
   if (window.used + cost > policy.capacity) return denied(window, nowUs, cost, policy);
-  return admitted(policy.capacity - window.used, resetAt(window, nowUs, policy));
+  return admitted(policy.capacity - window.used, nowUs, resetAt(window, nowUs, policy));
+}
+
+/**
+ * Corrects a debit. Less than was charged gives back while the entry of the charge (its `atUs`) is in the window; more enters the
+ * rest at the present, into debt if need be, until the window holds at most twice the limit.
+ */
+export function slidingWindowSettle(
+  state: SlidingWindowState | undefined,
+  nowUs: number,
+  { charge, actual }: { readonly charge: Charge; readonly actual: number },
+  policy: SlidingWindowPolicy,
+): SlidingWindowState {
+  const window = windowAt(state, nowUs, policy);
+  const extra = actual - charge.cost;
+  if (extra > 0) {
+    const debit = Math.min(extra, 2 * policy.capacity - window.used);
+    return debit > 0 ? entered(window, debit, policy) : { entries: window.entries };
+  }
+  const entries = window.entries
+    .map(({ atUs, cost }) => ({ atUs, cost: atUs === charge.atUs ? Math.max(0, cost + extra) : cost }))
+    .filter(({ cost }) => cost > 0);
+  return { entries };
 }
 
 /** Whether the last admission has left the window, so that forgetting the state changes nothing. */
@@ -88,108 +113,88 @@ export function slidingWindowIsIdle(
   nowUs: number,
   policy: SlidingWindowPolicy,
 ): boolean {
-  return state.first === state.end || timeOf(state.log, state.end - 1) + policy.rate.periodUs <= nowUs;
+  const last = state.entries.at(-1);
+  return last === undefined || last.atUs + policy.rate.periodUs <= nowUs;
 }
 
-/** The least wait of a cost that is the last of `total`, all admitted in order; exact when all cost 1. */
+/** The least wait of a cost that is the last of `total`, all admitted in order; exact when all cost 1 and cells are 1 µs. */
 export function slidingWindowWaitBound(total: number, policy: SlidingWindowPolicy): WaitBound {
   // Unit j + limit must come at least one period after unit j.
   const rounds = Math.ceil(total / policy.capacity) - 1;
   return { probe: total - rounds * policy.capacity, extraUs: rounds * policy.rate.periodUs };
 }
 
-/** The part of the log that counts at one instant. */
+/** What counts at one instant. */
 interface Window {
-  readonly log: number[];
-  readonly first: number;
-  readonly end: number;
+  /** The state as it was given, unless it had to be set right. */
+  readonly log: SlidingWindowState | undefined;
+  readonly entries: readonly SlidingWindowEntry[];
   /** The present, held at the last admission if the clock reads less. */
-  readonly nowUs: number;
-  /** The cost admitted in the window. */
+  readonly heldUs: number;
+  /** The sum of the entries. */
   readonly used: number;
 }
 
-function windowAt(state: SlidingWindowState, readingUs: number, policy: SlidingWindowPolicy): Window {
-  const { log, end } = state;
-  if (state.first === end) return { log, first: end, end, nowUs: readingUs, used: 0 };
-  const nowUs = Math.max(readingUs, timeOf(log, end - 1));
-  const edgeUs = nowUs - policy.rate.periodUs;
-  const first = search(state.first, end, (entry) => timeOf(log, entry) > edgeUs);
-  return { log, first, end, nowUs, used: sumUpTo(log, end) - sumUpTo(log, first) };
+function windowAt(state: SlidingWindowState | undefined, nowUs: number, policy: SlidingWindowPolicy): Window {
+  if (state === undefined) return { log: undefined, entries: [], heldUs: nowUs, used: 0 };
+  const log = rebased(state, nowUs, policy);
+  const last = log.entries.at(-1);
+  // Not at the entry itself: that may lie ahead, and a present ahead of time would let others leave the window early.
+  const heldUs = last === undefined ? nowUs : Math.max(nowUs, last.atUs - policy.cellUs + 1);
+  const entries = log.entries.filter(({ atUs }) => atUs > heldUs - policy.rate.periodUs);
+  return { log, entries, heldUs, used: entries.reduce((sum, { cost }) => sum + cost, 0) };
 }
 
-function denied(window: Window, readingUs: number, cost: number, policy: SlidingWindowPolicy): Verdict {
-  const { log, first, end, used } = window;
-  const never = cost > policy.capacity;
-  // The first entry with whose leaving enough has left.
-  const surplus = used + cost - policy.capacity;
-  const enough = sumUpTo(log, first) + surplus;
-  const leaving = never ? end : search(first, end, (entry) => sumUpTo(log, entry + 1) >= enough);
-  return {
-    allowed: false,
-    never,
-    remaining: policy.capacity - used,
-    retryAfterUs: never ? Infinity : timeOf(log, leaving) + policy.rate.periodUs - readingUs,
-    resetAtUs: resetAt(window, readingUs, policy),
-  };
-}
-
-function admitted(remaining: number, resetAtUs: number): Verdict {
-  return { allowed: true, never: false, remaining, retryAfterUs: 0, resetAtUs };
-}
-
-function resetAt(window: Window, readingUs: number, policy: SlidingWindowPolicy): number {
-  return window.used === 0 ? readingUs : timeOf(window.log, window.end - 1) + policy.rate.periodUs;
+/** The log set right after a clock was set back by more than a period: by whole cells, so that it stays on their grid. */
+function rebased(state: SlidingWindowState, nowUs: number, policy: SlidingWindowPolicy): SlidingWindowState {
+  const last = state.entries.at(-1);
+  if (last === undefined) return state;
+  const aheadUs = last.atUs - policy.cellUs + 1 - nowUs;
+  if (aheadUs <= policy.rate.periodUs) return state;
+  const shiftUs = aheadUs - (aheadUs % policy.cellUs);
+  return { entries: state.entries.map(({ atUs, cost }) => ({ atUs: atUs - shiftUs, cost })) };
 }
 
 /** The window with one more admission, as a state. */
-function appended(window: Window, cost: number): SlidingWindowState {
-  const { log, first, end, nowUs, used } = window;
-  if (first === end) return { log: [nowUs, cost], first: 0, end: 1 };
-  const isNewest = log.length === 2 * end;
-  // Half of the log has left the window: copying the other half costs no more than appending it did.
-  const isStale = first >= 32 && first > end - first;
-  if (isNewest && !isStale) {
-    log.push(nowUs, sumUpTo(log, end) + cost);
-    return { log, first, end: end + 1 };
-  }
-  const offset = sumUpTo(log, first);
-  const live = log.slice(2 * first, 2 * end);
-  for (let i = 1; i < live.length; i += 2) live[i]! -= offset;
-  live.push(nowUs, used + cost);
-  return { log: live, first: 0, end: live.length / 2 };
+function entered(window: Window, cost: number, policy: SlidingWindowPolicy): SlidingWindowState {
+  const { entries, heldUs } = window;
+  const last = entries.at(-1);
+  const cellEndUs = heldUs - (heldUs % policy.cellUs) + policy.cellUs - 1;
+  if (last === undefined || cellEndUs > last.atUs)
+    return { entries: [...entries, { atUs: cellEndUs, cost }] };
+  return { entries: [...entries.slice(0, -1), { atUs: last.atUs, cost: last.cost + cost }] };
 }
 
-function rebased(
-  state: SlidingWindowState | undefined,
-  nowUs: number,
-  policy: SlidingWindowPolicy,
-): SlidingWindowState {
-  if (state === undefined) return { log: [], first: 0, end: 0 };
-  if (state.first === state.end) return state;
-  const aheadUs = timeOf(state.log, state.end - 1) - nowUs;
-  if (aheadUs <= policy.rate.periodUs) return state;
-  const log = state.log.slice(0, 2 * state.end);
-  for (let i = 0; i < log.length; i += 2) log[i]! -= aheadUs;
-  return { log, first: state.first, end: state.end };
+function denied(window: Window, nowUs: number, cost: number, policy: SlidingWindowPolicy): Verdict {
+  const never = cost > policy.capacity;
+  return {
+    allowed: false,
+    never,
+    remaining: Math.max(0, policy.capacity - window.used),
+    retryAfterUs: never ? Infinity : leavingAt(window, window.used + cost - policy.capacity, policy) - nowUs,
+    resetAtUs: resetAt(window, nowUs, policy),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
+  };
 }
 
-function timeOf(log: readonly number[], entry: number): number {
-  return log[2 * entry]!;
+/** When entries of `surplus` together will have left the window. */
+function leavingAt({ entries }: Window, surplus: number, policy: SlidingWindowPolicy): number {
+  let staying = surplus;
+  const enough = entries.find(({ cost }) => {
+    staying -= cost;
+    return staying <= 0;
+  });
+  return enough!.atUs + policy.rate.periodUs;
 }
 
-/** The cost of all entries before `entry`. */
-function sumUpTo(log: readonly number[], entry: number): number {
-  return entry === 0 ? 0 : log[2 * entry - 1]!;
+function admitted(remaining: number, nowUs: number, resetAtUs: number): Verdict {
+  const nothing = { granted: 0, atUs: nowUs, fence: 0 };
+  return { allowed: true, never: false, remaining, retryAfterUs: 0, resetAtUs, ...nothing };
 }
 
-/** The first of `from` to `to` − 1 for which `holds`, which stays true once it is; `to` when there is none. */
-function search(from: number, to: number, holds: (entry: number) => boolean): number {
-  let [low, high] = [from, to];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (holds(middle)) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+function resetAt({ entries }: Window, nowUs: number, policy: SlidingWindowPolicy): number {
+  const last = entries.at(-1);
+  return last === undefined ? nowUs : last.atUs + policy.rate.periodUs;
 }

@@ -25,7 +25,7 @@
 import { assert } from "../../base/assert.ts";
 import { SluiceError } from "../../base/errors.ts";
 import type { Rate } from "../../base/rate.ts";
-import type { Outcome, Verdict, WaitBound } from "./verdict.ts";
+import type { Charge, Outcome, Verdict, WaitBound } from "./verdict.ts";
 
 /** The rule of one token bucket, checked and with its constants worked out. Made by {@link tokenBucketPolicy}. */
 export interface TokenBucketPolicy {
@@ -118,13 +118,14 @@ export function tokenBucketConsume(
   policy: TokenBucketPolicy,
 ): Outcome<TokenBucketState> {
   const current = at(state, nowUs, policy);
-  if (cost > policy.capacity) return { state: current, verdict: denied(current, nowUs, Infinity, policy) };
-  const next = plus(current, cost, policy);
-  if (isAfter(next, nowUs + policy.fillUs, policy.fillPart)) {
-    const waitUs = ceil(minusFill(next, policy)) - nowUs;
-    return { state: current, verdict: denied(current, nowUs, waitUs, policy) };
+  const next = cost > policy.capacity ? undefined : plus(current, cost, policy);
+  if (next === undefined || isAfter(next, nowUs + policy.fillUs, policy.fillPart)) {
+    const waitUs = next === undefined ? Infinity : ceil(minusFill(next, policy)) - nowUs;
+    // Of a state that merely lies in the past there is nothing to set right.
+    const kept = state === undefined || state.tatUs <= nowUs ? state : current;
+    return { state: kept, verdict: denied(current, nowUs, waitUs, policy) };
   }
-  return { state: next, verdict: admitted(next, nowUs, policy) };
+  return { state: next, verdict: { ...admitted(next, nowUs, policy), granted: cost } };
 }
 
 /** What {@link tokenBucketConsume} would answer, for the key as it stands: `remaining` and `resetAtUs` are before. */
@@ -138,9 +139,58 @@ export function tokenBucketPeek(
   return verdict.allowed ? admitted(at(state, nowUs, policy), nowUs, policy) : verdict;
 }
 
+/**
+ * Corrects a debit.
+ *
+ * Less than was charged gives tokens back, but no more than are certain to be missing because of the charge. Without it the
+ * bucket might have been full when it was charged (its `atUs`, the instant of the debit), and would then have stayed so: what
+ * has refilled since is not given back a second time. So the TAT moves back by min(given back·E, cost·E − (now − atUs)).
+ * That is less than would be right for a bucket that is never full; a sliding window corrects debits exactly.
+ *
+ * More than was charged debits the rest now, into debt if need be, until at most one period beyond empty.
+ * @returns The state after it; undefined for a full bucket.
+ */
+export function tokenBucketSettle(
+  state: TokenBucketState | undefined,
+  nowUs: number,
+  { charge, actual }: { readonly charge: Charge; readonly actual: number },
+  policy: TokenBucketPolicy,
+): TokenBucketState | undefined {
+  const current = at(state, nowUs, policy);
+  if (actual > charge.cost) return indebted(current, actual - charge.cost, nowUs, policy);
+  if (state === undefined || tokenBucketIsIdle(state, nowUs)) return undefined;
+  // A charge beyond any schedule of the present was made before the clock was set back; the TAT knows nothing of it.
+  if (charge.atUs > nowUs + policy.fillUs + policy.horizonUs) return current;
+  const leftUs = charge.atUs - nowUs;
+  const left = plus({ tatUs: Math.min(0, leftUs), tatPart: 0 }, charge.cost, policy);
+  const back = plus({ tatUs: 0, tatPart: 0 }, charge.cost - actual, policy);
+  const given = isAfter(back, left.tatUs, left.tatPart) ? left : back;
+  if (given.tatUs < 0) return current;
+  const next = minus(current, given, policy);
+  return tokenBucketIsIdle(next, nowUs) ? undefined : next;
+}
+
+function indebted(
+  state: TokenBucketState,
+  extra: number,
+  nowUs: number,
+  policy: TokenBucketPolicy,
+): TokenBucketState {
+  const { limit, periodUs } = policy.rate;
+  const debit = Math.min(extra, policy.capacity + limit);
+  // A limit's worth takes a period, exactly; only what is left over has fractions.
+  const rest = debit % limit;
+  const whole = { tatUs: state.tatUs + ((debit - rest) / limit) * periodUs, tatPart: state.tatPart };
+  const next = plusMany(whole, rest, policy);
+  const deepestUs = nowUs + policy.fillUs + periodUs;
+  const isTooDeep = isAfter(next, deepestUs, policy.fillPart);
+  return isTooDeep ? { tatUs: deepestUs, tatPart: policy.fillPart } : next;
+}
+
 /** Whether the bucket is full, so that forgetting the state changes nothing. */
 export function tokenBucketIsIdle(state: TokenBucketState, nowUs: number): boolean {
-  return ceil(state) < nowUs;
+  // A fraction of the microsecond that ends here is not past yet, see `at`.
+  return state.tatPart === 0 ? state.tatUs <= nowUs : ceil(state) < nowUs;
 }
 
 /** The least wait of a cost that is the last of `total`, all admitted in order: exact for this algorithm. */
@@ -209,10 +259,29 @@ function plus(state: TokenBucketState, cost: number, policy: TokenBucketPolicy):
   return { tatUs: state.tatUs + cost * policy.intervalUs + (sum - tatPart) / policy.parts, tatPart };
 }
 
+/**
+ * {@link plus} for a count below the limit but perhaps above the capacity, whose product with a part may exceed 2^53: 15 bits
+ * of the count at a time.
+ */
+function plusMany(state: TokenBucketState, count: number, policy: TokenBucketPolicy): TokenBucketState {
+  const low = count % 32_768;
+  const high = (count - low) / 32_768;
+  const highParts = high * policy.intervalPart;
+  const highRest = highParts % policy.parts;
+  const lowParts = state.tatPart + highRest * 32_768 + low * policy.intervalPart;
+  const tatPart = lowParts % policy.parts;
+  const carriedUs = ((highParts - highRest) / policy.parts) * 32_768 + (lowParts - tatPart) / policy.parts;
+  return { tatUs: state.tatUs + count * policy.intervalUs + carriedUs, tatPart };
+}
+
 /** The instant at which a request that brings the TAT to `next` is due. */
 function minusFill(next: TokenBucketState, policy: TokenBucketPolicy): TokenBucketState {
-  const tatPart = next.tatPart - policy.fillPart;
-  const tatUs = next.tatUs - policy.fillUs;
+  return minus(next, { tatUs: policy.fillUs, tatPart: policy.fillPart }, policy);
+}
+
+function minus(a: TokenBucketState, b: TokenBucketState, policy: TokenBucketPolicy): TokenBucketState {
+  const tatPart = a.tatPart - b.tatPart;
+  const tatUs = a.tatUs - b.tatUs;
   return tatPart < 0 ? { tatUs: tatUs - 1, tatPart: tatPart + policy.parts } : { tatUs, tatPart };
 }
 
@@ -231,6 +300,9 @@ function admitted(state: TokenBucketState, nowUs: number, policy: TokenBucketPol
     remaining: tokensAt(state, nowUs, policy),
     retryAfterUs: 0,
     resetAtUs: Math.max(nowUs, ceil(state)),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
   };
 }
 
@@ -241,6 +313,9 @@ function denied(state: TokenBucketState, nowUs: number, waitUs: number, policy: 
     remaining: tokensAt(state, nowUs, policy),
     retryAfterUs: waitUs,
     resetAtUs: Math.max(nowUs, ceil(state)),
+    granted: 0,
+    atUs: nowUs,
+    fence: 0,
   };
 }
 

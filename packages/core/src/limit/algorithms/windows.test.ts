@@ -8,7 +8,7 @@ import {
 } from "./concurrency.ts";
 import { fixedWindowConsume, fixedWindowPolicy } from "./fixed-window.ts";
 import { type RateState, rateConsume, ratePolicy } from "./policy.ts";
-import { slidingWindowPolicy } from "./sliding-window.ts";
+import { slidingWindowConsume, slidingWindowPolicy } from "./sliding-window.ts";
 
 const midnightUs = 1_767_225_600_000_000;
 
@@ -29,11 +29,24 @@ describe("a sliding window", () => {
     expect(ask(10_000_000)).toMatchObject({ allowed: false, retryAfterUs: 4_000_000 });
   });
 
-  test("is bounded in memory, and says what has no such bound", () => {
-    expect(slidingWindowPolicy(parseRate("1000000/s")).capacity).toBe(1_000_000);
-    expect(() => slidingWindowPolicy(parseRate("1000001/s"))).toThrow(
-      'algorithm "token-bucket" has no such bound',
-    );
+  test("above a limit of 1000 is kept in cells of a hundredth of its period", () => {
+    expect(slidingWindowPolicy(parseRate("1000/60s")).cellUs).toBe(1);
+    const policy = slidingWindowPolicy(parseRate("1001/60s"));
+    expect(policy.cellUs).toBe(600_000);
+    const first = slidingWindowConsume(undefined, midnightUs + 10, 1, policy);
+    expect(first.verdict).toMatchObject({ atUs: midnightUs + 599_999, resetAtUs: midnightUs + 60_599_999 });
+    const second = slidingWindowConsume(first.state, midnightUs + 599_999, 1000, policy);
+    expect(second.state?.entries).toEqual([{ atUs: midnightUs + 599_999, cost: 1001 }]);
+    const third = slidingWindowConsume(second.state, midnightUs + 600_000, 1, policy);
+    expect(third.verdict.retryAfterUs).toBe(59_999_999);
+  });
+
+  test("a present held at an entry in cells lets no other entry leave early", () => {
+    const policy = slidingWindowPolicy(parseRate("2000/1s"));
+    let state = slidingWindowConsume(undefined, midnightUs + 9_999, 1999, policy).state;
+    // 1 µs before the first cell has left, with an entry whose cell ends 9 999 µs ahead of this.
+    state = slidingWindowConsume(state, midnightUs + 1_000_000, 1, policy).state;
+    expect(slidingWindowConsume(state, midnightUs + 1_000_001, 1, policy).verdict.allowed).toBe(false);
   });
 });
 
@@ -65,7 +78,7 @@ describe("concurrency", () => {
   test("a lease that ran out frees its slot and cannot be renewed or released", () => {
     const first = concurrencyConsume(undefined, 0, 2, policy);
     const second = concurrencyConsume(first.state, 1_000_000, 1, policy);
-    expect([first.lease?.fence, second.lease?.fence]).toEqual([1, 2]);
+    expect([first.lease?.fence, second.lease?.fence]).toEqual([1, 1_000_000]);
     expect(concurrencyRenew(second.state, 1_000_001, 1, policy).lease).toBeUndefined();
     expect(concurrencyRelease(second.state, 1_000_001, 1, policy).released).toBe(false);
   });

@@ -86,12 +86,46 @@ describe("the memory store", () => {
     expect(store.keyCount).toBe(0);
   });
 
-  test("refuses the same name with another rule", () => {
+  test("another rule of the same name takes the place of the old one, also for those who still hold that", () => {
     const store = memory({ clock: virtualClock() });
-    store.consume(ruleOf("l"), "k", 2);
-    expect(store.consume(ruleOf("l"), "k", 1).allowed).toBe(false);
-    expect(codeOf(() => store.consume(ruleOf("l", "3/s"), "k", 1))).toBe("already_declared");
-    expect(codeOf(() => store.consume(ruleOf("l", "2/s", "fixed-window"), "k", 1))).toBe("already_declared");
+    const old = ruleOf("l", "4/s");
+    store.consume(old, "k", 3);
+    const raised = ruleOf("l", "10/s");
+    expect(store.peek(raised, "k", 1).remaining).toBe(7);
+    expect(store.consume(old, "k", 1).remaining).toBe(6);
+    expect(store.peek(ruleOf("l", "10/s"), "k", 1).remaining).toBe(6);
+  });
+
+  const algorithms = ["token-bucket", "sliding-window", "fixed-window"] as const;
+  const changes = algorithms.flatMap((from) => algorithms.map((to) => [from, to] as const));
+  test.each(changes)("keeps what was consumed when %s becomes %s", (from, to) => {
+    const store = memory({ clock: virtualClock() });
+    for (let i = 0; i < 20; i++) store.consume(ruleOf("l", "10/s", from), `k${i}`, 1 + (i % 10));
+    store.block(ruleOf("l", "10/s", from), "k0", 500);
+    const other = ruleOf("l", "12/s", to);
+    for (let i = 1; i < 20; i++) expect(store.peek(other, `k${i}`, 1).remaining).toBe(11 - (i % 10));
+    expect(store.peek(other, "k0", 1)).toMatchObject({ allowed: false, retryAfterUs: 500 });
+    expect(store.keyCount).toBe(21);
+  });
+
+  test("drops an ended block, and counts a key that is only blocked", () => {
+    const clock = virtualClock();
+    const store = memory({ clock });
+    const rule = ruleOf("l");
+    for (let i = 0; i < 10; i++) store.block(rule, `k${i}`, second);
+    expect(store.keyCount).toBe(10);
+    clock.advance(second);
+    for (let i = 0; i < 10; i++) store.consume(rule, `fresh${i}`, 1);
+    expect(store.keyCount).toBe(10);
+  });
+
+  test("debits nobody when there is no room for all of a group", () => {
+    const store = memory({ clock: virtualClock(), maxKeys: 2 });
+    const rules = ["a", "b", "c"].map((name) => ruleOf(name));
+    const draws = rules.map((rule) => ({ rule, key: "k", cost: 1 }));
+    expect(codeOf(() => store.consumeAll(draws))).toBe("too_many_keys");
+    for (const rule of rules) expect(store.peek(rule, "k", 1).remaining).toBe(2);
+    expect(store.consumeAll(draws.slice(0, 2)).map(({ granted }) => granted)).toEqual([1, 1]);
   });
 
   test.each([[{ maxKeys: 0 }], [{ maxKeys: 1.5 }], [{ clock: {} }], [{ max: 5 }]])(
