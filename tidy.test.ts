@@ -204,6 +204,10 @@ const packageRules: readonly Rule[] = [
         files: { "packages/queue/package.json": '{"dependencies":{"pg":"^8.0.0"}}' },
         because: "pg is ^8.0.0",
       },
+      {
+        files: { "packages/queue/package.json": '{"peerDependencies":{"pg":">=8"}}' },
+        because: "pg is >=8",
+      },
     ],
   },
   {
@@ -323,8 +327,8 @@ describe("house rules: programs", () => {
     );
   });
 
-  test("the generated SQL module is what its sources say", () => {
-    const builder = join("tools", "build-sql.mjs");
+  test.each(["build-sql.mjs", "build-lua.mjs"])("what tools/%s generates is what its sources say", (name) => {
+    const builder = join("tools", name);
     expect(existsSync(builder)).toBe(true);
     execFileSync(process.execPath, [builder, "--check"], { stdio: "pipe" });
   });

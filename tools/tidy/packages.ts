@@ -9,6 +9,7 @@ interface Manifest {
   readonly devDependencies?: Readonly<Record<string, string>>;
   readonly optionalDependencies?: Readonly<Record<string, string>>;
   readonly peerDependencies?: Readonly<Record<string, string>>;
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>;
 }
 
 interface LockedPackage extends Manifest {
@@ -25,13 +26,16 @@ function manifests(files: readonly TextFile[]): { path: string; manifest: Manife
     .map(({ path, text }) => ({ path, manifest: JSON.parse(text) as Manifest }));
 }
 
-/** Every dependency is one exact version: what was tested is what is installed. */
+/**
+ * Every dependency is one exact version: what was tested is what is installed. An optional peer is the user's own, and a pin
+ * would refuse it.
+ */
 export function loosePins(files: readonly TextFile[]): Violation[] {
   const exact = /^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$/;
   return manifests(files).flatMap(({ path, manifest }) =>
     groups.flatMap((group) =>
       Object.entries(manifest[group] ?? {})
-        .filter(([, version]) => !exact.test(version))
+        .filter(([name, version]) => !exact.test(version) && !isOptionalPeer(manifest, group, name))
         .map(([name, version]) => ({
           path,
           line: 0,
@@ -39,6 +43,10 @@ export function loosePins(files: readonly TextFile[]): Violation[] {
         })),
     ),
   );
+}
+
+function isOptionalPeer(manifest: Manifest, group: (typeof groups)[number], name: string): boolean {
+  return group === "peerDependencies" && manifest.peerDependenciesMeta?.[name]?.optional === true;
 }
 
 /** `@sluice/core` is installed alone. */

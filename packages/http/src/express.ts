@@ -1,0 +1,1 @@
+export { type ExpressMiddleware, rateLimit } from "./middleware/express.ts";

@@ -1,0 +1,6 @@
+export {
+  type FastifyDoorOptions,
+  type FastifyDoorPlugin,
+  type FastifyRouteLimits,
+  rateLimit,
+} from "./middleware/fastify.ts";

@@ -1,0 +1,1 @@
+export { type HonoDoorOptions, rateLimit } from "./middleware/hono.ts";

@@ -1,0 +1,1 @@
+export { type NodeDoor, rateLimit } from "./middleware/node.ts";
