@@ -12,7 +12,10 @@ function project(suite: SuiteDefinition, order: number): TestProjectInlineConfig
       name: suite.name,
       include: [...suite.include],
       exclude: [...suite.exclude],
-      globalSetup: suite.database ? ["tools/testing/database-setup.ts"] : [],
+      globalSetup: [
+        ...(suite.database ? ["tools/testing/database-setup.ts"] : []),
+        ...(suite.redis ? ["tools/testing/redis-setup.ts"] : []),
+      ],
       testTimeout: suite.testLimitMs,
       maxWorkers: suite.workers,
       sequence: { groupOrder: order },

@@ -10,6 +10,7 @@ import { accuracy } from "./suites/accuracy.ts";
 import { claimFlat } from "./suites/claim-flat.ts";
 import { enqueue } from "./suites/enqueue.ts";
 import { latency } from "./suites/latency.ts";
+import { limit, limitParts } from "./suites/limit.ts";
 import type { Settings, Suite } from "./suites/suite.ts";
 import { throughput } from "./suites/throughput.ts";
 
@@ -19,14 +20,16 @@ const suites: Readonly<Record<string, Suite>> = {
   latency,
   enqueue,
   "claim-flat": claimFlat,
+  limit,
 };
 
 const usage = `usage: npm run bench -- [NAME …] [--json] [--quick] [--only ENGINE,…] [--seconds N] [--runs N]
-                       [--workers N] [--rates RATE,…]
+                       [--workers N] [--rates RATE,…] [--part PART,…]
 ${Object.entries(suites)
   .map(([name, suite]) => `  ${name.padEnd(11)} ${suite.description}`)
   .join("\n")}
 engines: ${peerNames.join(", ")}
+parts of limit: ${limitParts.join(", ")}
 `;
 
 class UsageError extends Error {}
@@ -46,6 +49,13 @@ function engines(list: string | undefined): readonly PeerName[] {
   return names as PeerName[];
 }
 
+function parts(list: string | undefined): readonly string[] | undefined {
+  const names = list?.split(",");
+  const unknown = names?.find((name) => !limitParts.includes(name as (typeof limitParts)[number]));
+  if (unknown !== undefined) throw new UsageError(`limit has no part ${unknown}`);
+  return names;
+}
+
 function readCommandLine(): { names: string[]; json: boolean; help: boolean; settings: Settings } {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -58,6 +68,7 @@ function readCommandLine(): { names: string[]; json: boolean; help: boolean; set
       runs: { type: "string" },
       workers: { type: "string" },
       rates: { type: "string" },
+      part: { type: "string" },
     },
   });
   const unknown = positionals.find((name) => !Object.hasOwn(suites, name));
@@ -73,6 +84,7 @@ function readCommandLine(): { names: string[]; json: boolean; help: boolean; set
       runs: atLeastOne("runs", values.runs),
       workers: atLeastOne("workers", values.workers) ?? 3,
       rates: values.rates?.split(","),
+      parts: parts(values.part),
     },
   };
 }

@@ -28,6 +28,8 @@ export const peerPackages: readonly string[] = [
   "graphile-worker",
   "pg-boss",
   "pg",
+  "rate-limiter-flexible",
+  "limiter",
 ];
 
 /** Loads an engine's adapter. */

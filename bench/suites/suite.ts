@@ -20,6 +20,8 @@ export interface Settings {
   readonly workers: number;
   /** Rates of `accuracy`, if given. */
   readonly rates: readonly string[] | undefined;
+  /** Parts of `limit`, if given. */
+  readonly parts: readonly string[] | undefined;
 }
 
 /** One benchmark. */
