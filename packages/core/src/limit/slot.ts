@@ -56,7 +56,7 @@ export class Slot<When extends Timing = Timing> implements Decision {
     this.mode = decision.mode;
     this.fence = verdict.fence;
     this.#budget = new Budget(gate, key);
-    if (verdict.allowed && verdict.fence > 0) {
+    if (verdict.allowed && verdict.fence !== 0) {
       this.#renewal = new Renewal(gate, { key, fence: verdict.fence }, (cause) => this.#lose(cause));
     }
   }

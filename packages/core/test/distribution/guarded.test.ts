@@ -1,5 +1,6 @@
 import {
   cachedDenials,
+  concurrency,
   concurrencyPolicy,
   type FailMode,
   type GuardOptions,
@@ -214,6 +215,18 @@ describe("guarded: what is admitted without the store", () => {
     expect((await store.consume(rule, "k", 1)).allowed).toBe(false);
     clock.advance(1);
     expect((await store.consume(rule, "k", 1)).allowed).toBe(true);
+  });
+
+  test("a slot given without the store is held, and given back, like any other", async () => {
+    const { store, control, clock } = scene();
+    const calls = concurrency("c", 1, { store, clock });
+    control.fate = "refuse";
+    const slot = await calls.tryAcquire();
+    expect(slot).toMatchObject({ allowed: true, isHeld: true, mode: "local" });
+    expect((await calls.tryAcquire()).allowed).toBe(false);
+    expect(await slot.release()).toBe(true);
+    expect((await calls.tryAcquire()).allowed).toBe(true);
+    await calls.close();
   });
 
   test("local is warm: what the store admitted here before is counted", async () => {
