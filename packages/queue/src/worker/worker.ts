@@ -10,6 +10,7 @@ import type { QueueEvents } from "./events.ts";
 import { Lease } from "./lease.ts";
 import { Slots } from "./slots.ts";
 import { StoreClock } from "./store-clock.ts";
+import { SuspectTurns } from "./suspects.ts";
 import type { AttemptServices, TaskDeclaration } from "./task-handler.ts";
 
 /** Settings of a worker, resolved. */
@@ -187,6 +188,7 @@ export class Worker {
       store,
       storeClock: this.#storeClock,
       slots: this.#slots,
+      suspects: new SuspectTurns(),
       get workerId() {
         return lease.workerId;
       },
