@@ -17,9 +17,14 @@ const checks: Readonly<Record<string, string>> = {
     SELECT l.id, 'open ' || l.open || ', waiting ' || l.waiting || ', running ' || COALESCE(l.running::text, 'null') AS detail
     FROM lanes l JOIN queues q ON q.id = l.queue_id
     WHERE l.open <> (l.waiting > 0 AND (q.lane_concurrency IS NULL OR COALESCE(l.running, 0) < q.lane_concurrency))`,
-  "no waiting task lies before its lane's head or behind its tail": `
+  "no waiting task lies before its lane's head, but for suspects passed over, or behind its tail": `
     SELECT t.id, t.seq || ' not in ' || l.head || '..' || l.tail AS detail FROM tasks t JOIN lanes l ON l.id = t.lane_id
-    WHERE t.state = 'w' AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task_id = t.id) AND NOT (t.seq BETWEEN l.head AND l.tail)`,
+    WHERE t.state = 'w' AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task_id = t.id) AND NOT (t.seq BETWEEN l.head AND l.tail)
+      AND NOT (t.losses >= 2 AND t.seq <= l.tail AND EXISTS (
+        SELECT 1 FROM queues q WHERE q.id = t.queue_id AND q.lane_concurrency IS DISTINCT FROM 1 AND q.concurrency IS DISTINCT FROM 1))`,
+  "a live task lost twice or more is a suspect, of its queue": `
+    SELECT t.id, t.losses || ' losses' AS detail FROM tasks t LEFT JOIN suspects s ON s.task_id = t.id
+    WHERE t.state IN ('w', 't') AND (t.losses >= 2) <> (s.task_id IS NOT NULL) OR s.queue_id <> t.queue_id`,
   "a task has a lane of its own queue": `
     SELECT t.id, 'lane ' || t.lane_id AS detail FROM tasks t LEFT JOIN lanes l ON l.id = t.lane_id
     WHERE l.queue_id IS DISTINCT FROM t.queue_id`,
@@ -63,7 +68,7 @@ const checks: Readonly<Record<string, string>> = {
 };
 
 const tables =
-  /\b(FROM|JOIN) (lanes|tasks|runs|queues|limits|timers|ledger|staged|steps|idempotency|workers)\b/g;
+  /\b(FROM|JOIN) (lanes|tasks|runs|queues|limits|timers|ledger|staged|steps|idempotency|workers|suspects)\b/g;
 
 /** A statement on the engine's tables, with the schema written into it. */
 export function inSchema(schema: string, text: string): string {

@@ -10,8 +10,8 @@ export function pruner(store: TaskStore, round: Omit<Round, "name" | "run">): Se
   return periodicService({
     ...round,
     name: "pruner",
-    async run() {
-      for (let batch = 0; batch < batchesPerRound; batch++) {
+    async run(going) {
+      for (let batch = 0; batch < batchesPerRound && going(); batch++) {
         after = await store.prune(after);
         if (after === undefined) return;
       }

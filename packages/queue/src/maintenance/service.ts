@@ -15,8 +15,8 @@ export interface Round {
   readonly everyUs: number;
   /** A number from 0 to 1, for jitter: rounds are spread over ±10 % so that processes do not march in step. */
   readonly chance: () => number;
-  /** Does one round. A rejection is reported and the next round comes all the same. */
-  run(): Promise<void>;
+  /** Does one round; a long one ends early once `going` says no. A rejection is reported and the next round comes all the same. */
+  run(going: () => boolean): Promise<void>;
   failed(error: unknown, during: string): void;
 }
 
@@ -30,7 +30,7 @@ export function periodicService(round: Round): Service {
   };
   const turn = (): void => {
     running = round
-      .run()
+      .run(() => started)
       .catch((error: unknown) => round.failed(error, round.name))
       .finally(() => {
         running = undefined;

@@ -23,7 +23,8 @@ const routineParameters = {
   enqueue: "int uuid[] text[] text[] text[] int[] bigint[] bigint[]",
   enqueue_or_stage: "int uuid[] text[] text[] text[] int[] bigint[] bigint[] boolean",
   enqueue_unique: "int uuid[] text[] text[] text[] int[] bigint[] bigint[] text[] text[] bigint[] boolean",
-  exchange: "int uuid uuid[] bigint[] int[] text[] bigint[] bigint[] int int int bigint bigint bigint",
+  exchange:
+    "int uuid uuid[] bigint[] int[] text[] bigint[] bigint[] int int int bigint bigint bigint boolean",
   prune: "uuid int bigint",
   prune_lanes: "int",
   queue_declare:
@@ -87,7 +88,8 @@ class SqlTaskStore implements TaskStore {
   }
 
   async exchange(request: ExchangeRequest): Promise<ExchangeAnswer> {
-    const { queueId, workerId, settlements, want, chain, most, horizonUs, leadUs, patienceUs } = request;
+    const { queueId, workerId, settlements, want, chain, most, horizonUs, leadUs, patienceUs, suspect } =
+      request;
     const values = [
       queueId,
       workerId,
@@ -98,6 +100,7 @@ class SqlTaskStore implements TaskStore {
       horizonUs,
       leadUs,
       patienceUs,
+      suspect,
     ];
     return readExchange(await this.#call("exchange", values, request.deadlineMs));
   }
@@ -287,7 +290,7 @@ function readExchange(rows: readonly Row[]): ExchangeAnswer {
   let header: Row | undefined;
   for (const row of rows) {
     const kind = row["kind"];
-    if (kind === 1) grants.push(readGrant(row));
+    if (kind === 1 || kind === 4) grants.push(readGrant(row, kind === 4));
     else if (kind === 2) stale.push(row["id"] as string);
     else if (kind === 3) workerGone = true;
     else header = row;
@@ -300,10 +303,11 @@ function readExchange(rows: readonly Row[]): ExchangeAnswer {
     patienceUs: (header!["attempt"] ?? 0) as number,
     laneUs: (header!["fence"] ?? undefined) as number | undefined,
     timerUs: (header!["lane"] ?? undefined) as number | undefined,
+    suspects: (header!["failures"] ?? 0) as number,
   };
 }
 
-function readGrant(row: Row): Grant {
+function readGrant(row: Row, suspect: boolean): Grant {
   return {
     taskId: row["id"] as string,
     fence: row["fence"] as number,
@@ -315,6 +319,7 @@ function readGrant(row: Row): Grant {
     partition: row["partition"] as string,
     name: row["name"] as string,
     input: row["input"] as string | null,
+    suspect,
   };
 }
 

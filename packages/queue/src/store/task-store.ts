@@ -72,6 +72,8 @@ export interface Grant {
   readonly partition: string;
   readonly name: string;
   readonly input: string | null;
+  /** Whether the task's worker was lost twice or more while it ran: see {@link ExchangeRequest.suspect}. */
+  readonly suspect: boolean;
 }
 
 /** What an exchange says. */
@@ -90,6 +92,8 @@ export interface ExchangeRequest {
   readonly leadUs: number;
   /** How much later than usual grants should stay usable, if the limit can afford it. */
   readonly patienceUs: number;
+  /** Whether one of the grants may be a suspect: a worker runs one at a time, so that what kills its process is found alone. */
+  readonly suspect: boolean;
   readonly deadlineMs: number;
 }
 
@@ -108,6 +112,8 @@ export interface ExchangeAnswer {
   readonly laneUs: number | undefined;
   /** When the next timer is due; undefined: there is none. */
   readonly timerUs: number | undefined;
+  /** How many suspects waited for their turn before this claim; 0 also when nothing was wanted. */
+  readonly suspects: number;
 }
 
 /** A task as stored. */

@@ -11,6 +11,7 @@ import type { AttemptRef } from "./events.ts";
 import type { Slots } from "./slots.ts";
 import { Starter } from "./starter.ts";
 import type { LocalSpan, StoreClock } from "./store-clock.ts";
+import { Suspects, type SuspectTurn, type SuspectTurns } from "./suspects.ts";
 
 /** A queue as a worker serves it. */
 export interface ServedQueue {
@@ -36,6 +37,7 @@ export interface DispatchHost {
   readonly store: TaskStore;
   readonly storeClock: StoreClock;
   readonly slots: Slots;
+  readonly suspects: SuspectTurns;
   readonly workerId: string;
   readonly horizonUs: number;
   readonly pollUs: number;
@@ -54,6 +56,12 @@ export interface DispatchHost {
   stale(queue: ServedQueue, taskId: string, fence: number): void;
   workerGone(): void;
   storeFailed(error: unknown, during: string): void;
+}
+
+/** What an exchange asked for. */
+interface Asked {
+  readonly count: number;
+  readonly turn: SuspectTurn | undefined;
 }
 
 /** Most tasks one exchange claims or ends. */
@@ -90,6 +98,7 @@ export class Dispatcher {
   readonly queue: ServedQueue;
   readonly #host: DispatchHost;
   readonly #starter: Starter;
+  readonly #suspects: Suspects;
   #settlements: Settlement[] = [];
   /** Fences whose end was sent in an exchange without answer: finding them stale later proves nothing. */
   readonly #uncertain = new Set<number>();
@@ -114,6 +123,7 @@ export class Dispatcher {
   constructor(host: DispatchHost, queue: ServedQueue) {
     this.#host = host;
     this.queue = queue;
+    this.#suspects = new Suspects(host.suspects, () => this.wake());
     this.#starter = new Starter({
       clock: host.clock,
       slots: host.slots,
@@ -127,7 +137,7 @@ export class Dispatcher {
         host.late({ id, queue: queue.name, partition, name, attempt, fence }, byUs);
       },
       settle: (settlement) => this.#settle(settlement),
-      forget: ({ fence }) => this.fences.delete(fence),
+      forget: ({ fence }) => this.#ended(fence),
       idle: () => this.#pump(),
     });
   }
@@ -160,11 +170,18 @@ export class Dispatcher {
     this.#generation++;
     this.#starter.drop();
     for (const { taskId, fence, kind } of this.#settlements.splice(0)) {
-      this.fences.delete(fence);
+      this.#ended(fence);
       if (kind !== ending.givenBack) this.#host.stale(this.queue, taskId, fence);
     }
+    this.#suspects.drop();
     this.#dueUs = 0;
     this.#queuePump();
+  }
+
+  /** Nothing is held under this fence any more. */
+  #ended(fence: number): void {
+    this.fences.delete(fence);
+    this.#suspects.ended(fence);
   }
 
   /** Claims nothing more and gives back what has not started. */
@@ -276,6 +293,7 @@ export class Dispatcher {
     const reserved = paced ? slots.take(want) : 0;
     const asking = paced ? reserved : want;
     const generation = this.#generation;
+    const turn = asking > 0 ? this.#suspects.ask() : undefined;
     this.#exchanges++;
     if (asking > 0) {
       this.#claims++;
@@ -294,15 +312,17 @@ export class Dispatcher {
         horizonUs: this.#host.horizonUs,
         leadUs: this.#leadUs(),
         patienceUs: this.#patienceUs(),
+        suspect: turn !== undefined,
         deadlineMs: this.#host.deadlineMs,
       });
       const receivedUs = clock.nowUs();
       this.#host.storeClock.observe(sentUs, receivedUs, answer.nowUs);
       const tookUs = receivedUs - this.#host.storeClock.earliest(answer.nowUs);
       this.#answerUs += (tookUs - this.#answerUs) * answerWeight;
-      if (generation === this.#generation) kept = this.#accept(answer, settlements, asking);
-      else this.#tellStale(answer.stale, settlements);
+      if (generation === this.#generation) kept = this.#accept(answer, settlements, { count: asking, turn });
+      else this.#forsake(answer, settlements, turn);
     } catch (error) {
+      turn?.end();
       if (generation === this.#generation) this.#failed(error, settlements);
     } finally {
       this.#exchanges--;
@@ -332,14 +352,17 @@ export class Dispatcher {
   }
 
   /** Takes in an answer; returns how many reserved slots its grants keep. */
-  #accept(answer: ExchangeAnswer, settlements: readonly Settlement[], asked: number): number {
+  #accept(answer: ExchangeAnswer, settlements: readonly Settlement[], asked: Asked): number {
     this.#failures = 0;
-    for (const { fence } of settlements) this.fences.delete(fence);
+    for (const { fence } of settlements) this.#ended(fence);
     if (answer.stale.length > 0) this.#tellStale(answer.stale, settlements);
     if (answer.workerGone) this.#host.workerGone();
     this.#measure(settlements.length);
-    if (asked > 0) this.#adaptBatch();
-    this.#schedule(answer, asked);
+    if (asked.count > 0) {
+      this.#adaptBatch();
+      this.#suspects.heard(answer, asked.turn);
+    }
+    this.#schedule(answer, asked.count);
     for (const grant of answer.grants) this.fences.add(grant.fence);
     const { paced } = this.queue;
     const grants = answer.grants.map((grant) => ({
@@ -361,6 +384,12 @@ export class Dispatcher {
       });
     }
     return 0;
+  }
+
+  /** An answer to a lease that is gone by now: its grants are not ours. */
+  #forsake(answer: ExchangeAnswer, settlements: readonly Settlement[], turn: SuspectTurn | undefined): void {
+    turn?.end();
+    this.#tellStale(answer.stale, settlements);
   }
 
   /** A grant's start and end here. What the store's clock had reached when it answered has surely come. */

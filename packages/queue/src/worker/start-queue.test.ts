@@ -15,6 +15,7 @@ function timed(fence: number, fromUs: number): TimedGrant {
     partition: "",
     name: "t",
     input: null,
+    suspect: false,
   };
   return { grant, span: { fromUs, untilUs: fromUs + 10 } };
 }

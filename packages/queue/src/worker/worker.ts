@@ -10,6 +10,7 @@ import type { QueueEvents } from "./events.ts";
 import { Lease } from "./lease.ts";
 import { Slots } from "./slots.ts";
 import { StoreClock } from "./store-clock.ts";
+import { SuspectTurns } from "./suspects.ts";
 import type { AttemptServices, TaskDeclaration } from "./task-handler.ts";
 
 /** Settings of a worker, resolved. */
@@ -39,6 +40,8 @@ export interface WorkerHost {
 }
 
 const pruneEveryUs = 30_000_000;
+/** How long a stop waits for the store after the drain: a slow one must not keep a process that is told to end. */
+const farewellUs = 800_000;
 /** Readings of the store's clock before the first claim. */
 const clockSamples = 5;
 
@@ -108,7 +111,7 @@ export class Worker {
 
   /**
    * Stops: claims nothing more, gives back what has not started, waits up to `drainMs` for what runs, then aborts it
-   * and leaves its tasks to others at once. Idempotent.
+   * and leaves its tasks to others at once; if the store does not answer within a second, when the lease runs out. Idempotent.
    */
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
@@ -118,7 +121,10 @@ export class Worker {
   async #stop(): Promise<void> {
     const dispatchers = [...this.#dispatchers.values()];
     for (const dispatcher of dispatchers) dispatcher.stop();
-    await this.#withinDrain(
+    // A round of theirs under way comes to its end meanwhile.
+    const served = Promise.all(this.#services.map((service) => service.stop()));
+    await this.#within(
+      this.#options.drainMs * 1000,
       this.#drained().then(() => Promise.all(dispatchers.map((dispatcher) => dispatcher.flushed()))),
     );
     for (const attempt of this.#running.values()) {
@@ -127,10 +133,10 @@ export class Worker {
       );
     }
     for (const dispatcher of dispatchers) dispatcher.close();
-    await Promise.all(this.#services.map((service) => service.stop()));
-    await this.#lease
+    const left = this.#lease
       .leave()
       .catch((error: unknown) => this.#host.failed(error, "end of the worker's lease"));
+    await this.#within(farewellUs, Promise.all([served, left]));
   }
 
   /** Resolves when no handler runs. */
@@ -141,13 +147,13 @@ export class Worker {
     });
   }
 
-  /** Waits for `work`, but no longer than the drain time. */
-  async #withinDrain(work: Promise<unknown>): Promise<void> {
+  /** Waits for `work`, but no longer than `limitUs`. */
+  async #within(limitUs: number, work: Promise<unknown>): Promise<void> {
     let give: () => void = () => undefined;
     const limit = new Promise<void>((resolve) => {
       give = resolve;
     });
-    const timer = this.#host.clock.setTimer(() => give(), this.#options.drainMs * 1000);
+    const timer = this.#host.clock.setTimer(() => give(), limitUs);
     await Promise.race([work, limit]);
     timer.cancel();
   }
@@ -182,6 +188,7 @@ export class Worker {
       store,
       storeClock: this.#storeClock,
       slots: this.#slots,
+      suspects: new SuspectTurns(),
       get workerId() {
         return lease.workerId;
       },

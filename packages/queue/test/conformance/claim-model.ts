@@ -15,6 +15,7 @@ interface ModelTask {
   readonly id: string;
   readonly lane: number;
   seq: number;
+  losses: number;
 }
 
 interface ModelLane {
@@ -46,6 +47,13 @@ function advance(schedule: Schedule): void {
   schedule.remainder = parts % schedule.denominator;
 }
 
+const noTasks: ReadonlySet<ModelTask> = new Set();
+
+/** Its worker was lost twice or more while it ran. */
+function isSuspect({ losses }: ModelTask): boolean {
+  return losses >= 2;
+}
+
 /** What one exchange is asked. */
 export interface Asked {
   readonly workerId: string;
@@ -56,6 +64,7 @@ export interface Asked {
   readonly horizonUs: number;
   readonly leadUs: number;
   readonly patienceUs: number;
+  readonly suspect: boolean;
   readonly settlements: readonly Settlement[];
 }
 
@@ -91,7 +100,7 @@ export class ClaimModel {
 
   enqueue(lane: number, id: string): void {
     const target = this.lanes[lane]!;
-    target.waiting.push({ id, lane, seq: ++target.tail });
+    target.waiting.push({ id, lane, seq: ++target.tail, losses: 0 });
   }
 
   cancel(task: ModelTask): void {
@@ -100,23 +109,47 @@ export class ClaimModel {
   }
 
   /** A worker is gone: what it ran waits again, in its old place. */
-  lose(workerId: string): void {
+  lose(workerId: string, nowUs: number): void {
     for (const [fence, run] of this.running) {
       if (run.workerId !== workerId) continue;
       this.running.delete(fence);
+      if (run.grant.startUs <= nowUs) run.task.losses++;
       this.#takeBack(run.task);
     }
   }
 
   /** Checks one answer and moves on. */
   exchanged(asked: Asked, answer: ExchangeAnswer): void {
+    const suspects = asked.suspect ? this.#suspectsThatMayStart() : noTasks;
     this.#settle(asked);
     if (asked.want > 0) this.#promote(asked.nowUs);
     this.#checkStarts(asked, answer.grants);
     const before = this.lanes.map((_, index) => this.#runningIn(index));
     for (const grant of answer.grants) this.#grant(asked, grant);
-    this.#checkSlots(asked, answer.grants.length, before);
+    this.#checkSuspects(asked, answer.grants);
+    this.#checkSlots(asked, answer.grants.length, { before, suspects });
     this.#checkWake(asked, answer);
+  }
+
+  /** True if tasks of one lane start in order whatever happens: then nothing is passed over. */
+  get #ordered(): boolean {
+    return this.#queue.laneConcurrency === 1 || this.#queue.concurrency === 1;
+  }
+
+  /** Those a claim that may take a suspect has to choose from. */
+  #suspectsThatMayStart(): ReadonlySet<ModelTask> {
+    const { laneConcurrency = Number.POSITIVE_INFINITY } = this.#queue;
+    const open = this.lanes.filter((_, index) => this.#runningIn(index) < laneConcurrency);
+    const next = open.flatMap(({ waiting }) => (this.#ordered ? waiting.slice(0, 1) : waiting));
+    return new Set(next.filter(isSuspect));
+  }
+
+  /** At most one, only if it was asked for, and with nothing of its serial partition behind it. */
+  #checkSuspects({ suspect }: Asked, grants: readonly Grant[]): void {
+    const granted = grants.filter((grant) => grant.suspect);
+    expect(granted.length).toBeLessThanOrEqual(suspect ? 1 : 0);
+    if (this.#queue.laneConcurrency !== 1) return;
+    for (const { lane } of granted) expect(grants.filter((grant) => grant.lane === lane)).toHaveLength(1);
   }
 
   #settle({ settlements, nowUs }: Asked): void {
@@ -179,10 +212,16 @@ export class ClaimModel {
 
   #grant({ workerId }: Asked, grant: Grant): void {
     const lane = this.lanes[this.#laneIndex(grant)]!;
-    expect(grant.taskId).toBe(lane.waiting[0]?.id);
+    // Only a suspect that was asked for may start; the others are passed over, unless that would change the order.
+    const expected = lane.waiting.find((task) =>
+      grant.suspect && !this.#ordered ? task.id === grant.taskId : this.#ordered || !isSuspect(task),
+    );
+    expect(grant.taskId).toBe(expected?.id);
+    expect(grant.suspect).toBe(isSuspect(expected!));
     const fences = [...this.running.keys()];
     expect(fences).not.toContain(grant.fence);
-    this.running.set(grant.fence, { task: lane.waiting.shift()!, workerId, grant });
+    lane.waiting.splice(lane.waiting.indexOf(expected!), 1);
+    this.running.set(grant.fence, { task: expected!, workerId, grant });
   }
 
   #laneIndex(grant: Grant): number {
@@ -198,11 +237,12 @@ export class ClaimModel {
   }
 
   /** When some task may start as far as time is concerned; undefined when slots or tasks are lacking. */
-  #nextStart(fromUs: number): number | undefined {
+  #nextStart(fromUs: number, suspects: ReadonlySet<ModelTask>): number | undefined {
     const { concurrency, laneConcurrency } = this.#queue;
     if (concurrency !== undefined && this.running.size >= concurrency) return undefined;
     const starts = this.lanes.flatMap((lane, index) => {
-      if (lane.waiting.length === 0) return [];
+      const next = this.#ordered ? lane.waiting.slice(0, 1) : lane.waiting;
+      if (!next.some((task) => !isSuspect(task) || suspects.has(task))) return [];
       if (laneConcurrency !== undefined && this.#runningIn(index) >= laneConcurrency) return [];
       const all = [lane.schedule, this.#limit].filter((schedule) => schedule !== undefined);
       return [Math.max(fromUs, ...all.map((schedule) => schedule.tatUs - slackOf(schedule)))];
@@ -213,7 +253,7 @@ export class ClaimModel {
   #checkSlots(
     { nowUs, want, chain, most, horizonUs }: Asked,
     granted: number,
-    before: readonly number[],
+    { before, suspects }: { readonly before: readonly number[]; readonly suspects: ReadonlySet<ModelTask> },
   ): void {
     const { concurrency, laneConcurrency } = this.#queue;
     // What a serial partition has in line goes to one worker, which runs it one after another.
@@ -227,7 +267,7 @@ export class ClaimModel {
       expect(this.#runningIn(index) - before[index]!).toBeLessThanOrEqual(free);
     }
     if (granted > 0 || want === 0 || most === 0 || !this.#exact) return;
-    const next = this.#nextStart(nowUs);
+    const next = this.#nextStart(nowUs, suspects);
     // Lanes are chosen by the horizon from now, whatever the lead.
     if (next !== undefined) expect(next).toBeGreaterThan(nowUs + horizonUs);
   }
@@ -236,9 +276,11 @@ export class ClaimModel {
   #checkWake({ nowUs }: Asked, answer: ExchangeAnswer): void {
     const due = this.#timers.map((timer) => timer.dueUs);
     expect(answer.timerUs).toBe(due.length === 0 ? undefined : Math.min(...due));
-    const next = this.#nextStart(nowUs);
-    if (next === undefined || !this.#exact) return;
-    expect(answer.laneUs).toBeDefined();
-    expect(answer.laneUs).toBeLessThanOrEqual(next);
+    if (!this.#exact) return;
+    const next = this.#nextStart(nowUs, noTasks);
+    if (next !== undefined) expect(answer.laneUs).toBeLessThanOrEqual(next);
+    // Nobody tells when another worker may take a suspect.
+    const held = this.#nextStart(nowUs, this.#suspectsThatMayStart());
+    if (held !== undefined) expect(answer.laneUs).toBeLessThanOrEqual(Math.max(held, nowUs + 250_000));
   }
 }

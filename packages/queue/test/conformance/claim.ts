@@ -59,6 +59,7 @@ const action = fc.oneof(
       horizonUs: fc.oneof(fc.constantFrom(0, 20_000, 1_000_000), fc.integer({ min: 0, max: 100_000 })),
       leadUs: fc.constantFrom(0, 0, 1500),
       patienceUs: fc.constant<number>(0),
+      suspect: fc.boolean(),
       ended: fc.array(
         fc.record({
           nth: fc.nat(20),
@@ -70,7 +71,7 @@ const action = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ kind: fc.constant("cancel" as const), nth: fc.nat(50) }) },
-  { weight: 1, arbitrary: fc.record({ kind: fc.constant("lose" as const), worker: fc.nat(1) }) },
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant("lose" as const), worker: fc.nat(1) }) },
 );
 type SetupOptions = typeof setup extends fc.Arbitrary<infer Value> ? Value : never;
 type Action = typeof action extends fc.Arbitrary<infer Value> ? Value : never;
@@ -105,6 +106,7 @@ function asking(passUs: number, want: number): Action {
     horizonUs: 1_000_000,
     leadUs: 0,
     patienceUs: 0,
+    suspect: false,
     ended: [],
   };
 }
@@ -128,6 +130,7 @@ export function claimConformance(name: string, schema: string, open: () => Promi
 
     let nowUs = 1_000_000_000_000;
     let run = 0;
+    let suspects = 0;
     const play = async (options: SetupOptions, actions: readonly Action[], exact: boolean): Promise<void> => {
       // Each run has its own queue, and all starts of the one before are long past.
       nowUs += 3_600_000_000;
@@ -146,6 +149,7 @@ export function claimConformance(name: string, schema: string, open: () => Promi
         expect(await invariants(sqlOf(database), schema)).toEqual([]);
       } finally {
         nowUs = one.nowUs;
+        suspects += one.suspects;
         await one.end();
       }
     };
@@ -158,6 +162,24 @@ export function claimConformance(name: string, schema: string, open: () => Promi
         fc.asyncProperty(setup, actions, (options, all) => play(options, all, true)),
         { numRuns: 150, examples: [lateLane] },
       );
+    });
+
+    test("grants suspects one at a time, passes over the others, and lets serial partitions wait for theirs", {
+      timeout: 120_000,
+    }, async () => {
+      const lossy = fc.array(
+        fc.oneof(
+          { weight: 4, arbitrary: action },
+          { weight: 3, arbitrary: fc.record({ kind: fc.constant("lose" as const), worker: fc.nat(1) }) },
+        ),
+        { minLength: 20, maxLength: 45 },
+      );
+      suspects = 0;
+      await fc.assert(
+        fc.asyncProperty(setup, lossy, (options, all) => play(options, all, true)),
+        { numRuns: 60 },
+      );
+      expect(suspects).toBeGreaterThan(10);
     });
 
     test("grants that may be used later than usual are paid for: used as late as they may be, they keep the window", {
@@ -207,6 +229,8 @@ interface Scene {
 /** One run: the same things done to the store and to the model. */
 class Play {
   nowUs: number;
+  /** How many suspects were granted. */
+  suspects = 0;
   readonly #scene: Scene;
   readonly #store: TaskStore;
   readonly #model: ClaimModel;
@@ -284,6 +308,7 @@ class Play {
     expect(answer.stale).toEqual([]);
     expect(answer.nowUs).toBe(this.nowUs);
     const { patienceUs } = answer;
+    this.suspects += answer.grants.filter(({ suspect }) => suspect).length;
     this.#granted.push(...answer.grants.map(({ startUs }) => ({ startUs, patienceUs })));
     this.#model.exchanged({ workerId, nowUs: this.nowUs, settlements, ...asked }, answer);
   }
@@ -314,7 +339,7 @@ class Play {
 
   async #lose(worker: number): Promise<void> {
     await this.#store.workerLeave(this.#workers[worker]!);
-    this.#model.lose(this.#workers[worker]!);
+    this.#model.lose(this.#workers[worker]!, this.nowUs);
     await this.#join(worker);
   }
 

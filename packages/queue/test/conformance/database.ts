@@ -109,6 +109,14 @@ function valuesPass(bench: Bench): void {
     expect(await one("$1::text", [null])).toBeNull();
   });
 
+  test("a value that is undefined is NULL, in a transaction too, and what comes after it is served", async () => {
+    const missing = undefined as unknown as null;
+    const pair = sql("SELECT $1::text AS a, $2::int4 AS b");
+    expect(await bench.db.query(pair, [missing, 1])).toEqual([{ a: null, b: 1 }]);
+    expect(await bench.db.transaction((tx) => tx.query(pair, [missing, 2]))).toEqual([{ a: null, b: 2 }]);
+    expect(await one("$1::text", ["still here"])).toBe("still here");
+  });
+
   test("the statement gives a parameter its type, not the JavaScript value", async () => {
     expect(await one("$1::text", [5])).toBe("5");
     expect(await one("$1::int4 + 1", ["41"])).toBe(42);

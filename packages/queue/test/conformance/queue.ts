@@ -10,6 +10,7 @@ import { orderCases } from "./queue/order.ts";
 import { outcomeCases } from "./queue/outcomes.ts";
 import { stepCases } from "./queue/steps.ts";
 import { stopCases } from "./queue/stop.ts";
+import { suspectCases } from "./queue/suspects.ts";
 import { Stage } from "./stage.ts";
 
 /** Declares the suite for one engine. Call it at the top level of a test file. */
@@ -25,5 +26,6 @@ export function queueConformance(engine: EngineUnderTest): void {
     controlCases(stage);
     stopCases(stage);
     maintenanceCases(stage);
+    suspectCases(stage);
   });
 }

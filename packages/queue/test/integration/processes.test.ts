@@ -153,19 +153,81 @@ test("a worker that is told to end gives back what it has not started, at once",
   ).toBeLessThanOrEqual(10);
 });
 
-test("a task that kills its process is dead after the losses it is allowed, and others are served after it", async () => {
-  const options: QueueOptions = { maxLosses: 2 };
-  const { app, queue } = await open("poisoned", options);
-  const order = { url, schema, queue: "poisoned", options, work: { leaseMs: 1000 } };
+test("a task that kills its process is dead after the losses it is allowed, and what ran beside it is done, in order", {
+  timeout: 120_000,
+}, async () => {
+  const maxLosses = 6;
+  const serial: QueueOptions = { maxLosses, partition: { concurrency: 1 } };
+  const { app, queue } = await open("poisoned", serial);
+  const beside = app.queue("beside", { maxLosses });
+  const order = {
+    url,
+    schema,
+    queue: "poisoned",
+    options: serial,
+    second: { queue: "beside", options: { maxLosses } },
+    work: { leaseMs: 1000 },
+    holdMs: 2500,
+  };
+  const lanes = [0, 1, 2, 3];
+  const long = (n: number) => ({ task: "long", input: n, partition: `p${Math.floor(n / 100)}` });
+  const before = [
+    ...(await queue.enqueueMany(lanes.flatMap((lane) => [100 * lane, 100 * lane + 1].map(long)))),
+    ...(await beside.enqueueMany(Array.from({ length: 10 }, (_, n) => long(1000 + n)))),
+  ];
+  const poison = await queue.enqueue("poison", 2, { partition: "p4" });
+  const after = await queue.enqueueMany(
+    [...lanes, 4].flatMap((lane) => (lane === 4 ? [403, 404] : [100 * lane + 3]).map(long)),
+  );
   const workers = await startWorkers(order, 3);
-  const poison = await queue.enqueue("poison");
-  await expect(app.result(poison.id, { timeoutMs: 15_000 })).rejects.toMatchObject({
-    details: { error: { code: "lease_lost" } },
-  });
-  expect(await app.get(poison.id)).toMatchObject({ state: "dead", losses: 2, failures: 0, attempt: 2 });
-  const handles = await queue.enqueueMany(Array.from({ length: 30 }, (_, input) => ({ task: "t", input })));
-  await Promise.all(handles.map(({ id }) => app.result(id, { timeoutMs: 15_000 })));
-  expect(workers.filter((worker) => worker.alive)).toHaveLength(1);
+  const innocents = [...before, ...after].map(({ id }) => id);
+  const dead = app.result(poison.id, { timeoutMs: 100_000 }).catch((error: unknown) => error);
+  const done = Promise.all([dead, ...innocents.map((id) => app.result(id, { timeoutMs: 100_000 }))]);
+  let settled = false;
+  void done.catch(() => undefined).finally(() => (settled = true));
+  while (!settled) {
+    const lost = 3 - workers.filter((worker) => worker.alive).length;
+    if (lost > 0) workers.push(...(await startWorkers(order, lost).catch(() => [])));
+    await pause(20);
+  }
+  expect(await done.then(([error]) => error)).toMatchObject({ details: { error: { code: "lease_lost" } } });
+  expect(await app.get(poison.id)).toMatchObject({ state: "dead", losses: maxLosses, failures: 0 });
+  const records = await Promise.all(innocents.map((id) => app.get(id)));
+  expect(records.map((record) => record?.state)).toEqual(innocents.map(() => "succeeded"));
+  expect(Math.max(...records.map((record) => record!.losses))).toBeLessThanOrEqual(3);
+  expect(records.filter((record) => record!.losses >= 2).length).toBeGreaterThan(0);
+  const starts = workers.flatMap((worker) => worker.starts).sort((a, b) => a.atUs - b.atUs);
+  for (const lane of lanes) {
+    const inputs = starts
+      .map(({ input }) => Number(input))
+      .filter((n) => Math.floor(n / 100) === lane && n !== 2);
+    expect(inputs).toEqual([...inputs].sort((a, b) => a - b));
+  }
+  // What stands behind it in its partition starts when it is dead.
+  const behind = starts.findIndex(({ input }) => input === 403);
+  expect(starts.slice(behind).filter(({ id }) => id === poison.id)).toEqual([]);
+});
+
+test("a worker told to end hands over what outlasts its drain: the next attempt is the second and has its steps", async () => {
+  const options: QueueOptions = {};
+  const { app, queue } = await open("outlasting", options);
+  const drainMs = 1000;
+  const order = { url, schema, queue: "outlasting", options, work: { leaseMs: 60_000, drainMs } };
+  const [first] = await startWorkers(order);
+  const { id } = await queue.enqueue("steps");
+  const recorded = async (): Promise<boolean> => {
+    const [row] = await sql(
+      inSchema(schema, `SELECT count(*)::int AS n FROM steps s WHERE s.task_id = '${id}'`),
+    );
+    return row!["n"] === 1;
+  };
+  await until("its step is recorded", recorded);
+  await startWorkers(order);
+  const toldUs = monotonicUs();
+  first!.signal("SIGTERM");
+  await until("it is gone", () => first!.count("gone") === 1);
+  expect(monotonicUs() - toldUs).toBeLessThan((drainMs + 1000) * 1000);
+  expect(await app.result(id, { timeoutMs: 5000 })).toEqual({ first: 1, attempt: 2 });
 });
 
 test("a handler that blocks its process past the lease loses it: the task runs elsewhere, the late end changes nothing", async () => {
@@ -177,7 +239,10 @@ test("a handler that blocks its process past the lease loses it: the task runs e
   await until("it blocks", () => blocked!.starts.length === 1);
   const [other] = await startWorkers(order);
   expect(await app.result(id, { timeoutMs: 10_000 })).toBe(2);
-  await until("the blocked one has noticed", () => blocked!.count("lease-lost") === 1);
+  await until(
+    "the blocked one has noticed, and that its end came late",
+    () => blocked!.count("lease-lost") === 1 && blocked!.count("stale") === 1,
+  );
   expect(await app.get(id)).toMatchObject({ state: "succeeded", result: 2, losses: 1 });
   expect(other!.starts).toHaveLength(1);
   const next = await queue.enqueue("t", "next", { partition: "p" });

@@ -4,7 +4,7 @@
  */
 import { writeSync } from "node:fs";
 import { isSluiceError, type QueueOptions, sluice, type WorkOptions } from "../../src/index.ts";
-import { monotonicUs } from "../gate.ts";
+import { monotonicUs, pause } from "../gate.ts";
 
 /** What a worker process is told, as JSON in its first argument. */
 export interface WorkerOrder {
@@ -13,7 +13,9 @@ export interface WorkerOrder {
   readonly queue: string;
   readonly options: QueueOptions;
   readonly work: WorkOptions;
-  /** How long the task `hold` keeps its slot, in milliseconds. */
+  /** Another queue served beside it. */
+  readonly second?: { readonly queue: string; readonly options: QueueOptions };
+  /** How long the tasks `hold` and `long` keep their slots, in milliseconds. */
   readonly holdMs?: number;
 }
 
@@ -57,6 +59,18 @@ async function main(order: WorkerOrder): Promise<void> {
       });
     });
   });
+  app.task("long", async (input, { id, attempt }) => {
+    say({ kind: "start", id, attempt, input, atUs: monotonicUs() });
+    await pause(order.holdMs ?? 60_000);
+    return input;
+  });
+  app.task("steps", async (input, ctx) => {
+    const { id, attempt } = ctx;
+    say({ kind: "start", id, attempt, input, atUs: monotonicUs() });
+    const first = await ctx.step("first", () => attempt);
+    if (attempt === 1) await pause(order.holdMs ?? 60_000);
+    return { first, attempt };
+  });
   app.task("poison", (input, { id, attempt }) => {
     say({ kind: "start", id, attempt, input, atUs: monotonicUs() });
     process.exit(7);
@@ -67,7 +81,9 @@ async function main(order: WorkerOrder): Promise<void> {
     while (performance.now() < until);
     return attempt;
   });
-  await app.work({ queues: [queue], ...order.work });
+  const { second } = order;
+  const queues = second === undefined ? [queue] : [queue, app.queue(second.queue, second.options)];
+  await app.work({ queues, ...order.work });
   process.once("SIGTERM", () => void app.close().then(() => say({ kind: "gone" })));
   say({ kind: "ready" });
 }

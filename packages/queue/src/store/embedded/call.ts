@@ -1,4 +1,5 @@
 /** One request to the engine with a deadline: how its answer and its failures look to the caller. */
+import { assert } from "@sluice/core";
 import type { Row, Value } from "../database.ts";
 import { deadlinePassed, type FailurePlace, translateError } from "../database-errors.ts";
 import type { Asked, Engine } from "./engine.ts";
@@ -49,11 +50,19 @@ export function callEngine({ place, deadlineMs, ask, enter }: EngineCall): Promi
   });
 }
 
-/** Parameters as PostgreSQL reads them. */
-export function toParameters(values: readonly Value[]): Parameter[] {
-  return values.map((value) =>
-    typeof value === "number" || typeof value === "boolean" ? String(value) : value,
-  );
+/**
+ * Parameters as PostgreSQL reads them. As with the other driver undefined is NULL; what is no {@link Value} at all is refused here,
+ * because the engine would die of it and every other caller with it.
+ * @throws `invariant_broken` for a value of another type.
+ */
+export function toParameters(values: readonly (Value | bigint | undefined)[]): Parameter[] {
+  return values.map((value, index) => {
+    if (value === undefined || value === null) return null;
+    if (typeof value === "string" || value instanceof Uint8Array) return value;
+    const plain = typeof value === "number" || typeof value === "boolean" || typeof value === "bigint";
+    assert(plain, `parameter $${index + 1}: ${typeof value} is no value of a statement`);
+    return String(value);
+  });
 }
 
 /** Rows by column name. */

@@ -1,7 +1,7 @@
 -- The tables of the queue engine.
 --
 -- Who may write what, and the lock order every routine keeps (tested by lock-order.test.ts):
---   idempotency -> workers -> lanes (by queue, then id, ascending) -> timers, runs, tasks -> queues -> limits.
+--   idempotency -> workers -> lanes (by queue, then id, ascending) -> timers, runs, tasks, suspects -> queues -> limits.
 -- A task's place in its lane is given under the lane's row lock, which lasts to the commit: that makes FIFO the order of commits.
 -- A task is running exactly while it has a row in `runs`; its own row changes only when an attempt ends. Instants are
 -- microseconds since 1970 on this server's clock (`clock_timestamp()`), whoever asks.
@@ -127,6 +127,16 @@ CREATE TABLE runs (
 ) WITH (fillfactor = 70);
 CREATE INDEX runs_lane_slot ON runs (lane_slot) WHERE lane_slot IS NOT NULL;
 CREATE INDEX runs_queue_slot ON runs (queue_slot) WHERE queue_slot IS NOT NULL;
+
+-- Live tasks whose worker was lost twice or more while it ran them: a worker runs one of them at a time. Written with `losses`, and removed
+-- some time after the task's end. Beside `tasks`, not an index on it: that would make the end of every task write an index.
+CREATE TABLE suspects (
+  task_id uuid PRIMARY KEY,
+  queue_id integer NOT NULL
+);
+CREATE INDEX suspects_queue ON suspects (queue_id);
+-- What a claim knows of them (see suspicion_of).
+CREATE TYPE suspicion AS (task_id uuid, lane_id bigint, seq bigint, pass boolean, waiting integer, held bigint[], lanes bigint[]);
 
 -- Append-only record of every start granted under a limit: one row per claim, its arrays in step.
 CREATE TABLE ledger (

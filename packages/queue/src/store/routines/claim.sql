@@ -1,10 +1,10 @@
 -- claim: grants the starts that schedule finds, and debits the limits for them, in one statement. Called by exchange.
 -- In: queue; its limit as of now (limit_advance; all null when it has none), locked; worker; candidate lanes, locked; room, lanes and tasks of one
---   serial lane at most; clock; horizon (microseconds).
+--   serial lane at most; clock; horizon (microseconds); what is known of suspects (see suspicion_of).
 -- Out: one row per grant; with no room it only counts the lanes' slots anew.
 CREATE OR REPLACE FUNCTION claim(
   p_queue queues, p_limit limits, p_worker uuid, p_lanes bigint[], p_room integer, p_slots integer, p_chain integer, p_now bigint,
-  p_horizon bigint
+  p_horizon bigint, p_suspicion suspicion
 ) RETURNS TABLE (
   id text, fence double precision, attempt integer, failures integer, max_attempts integer, start_us double precision,
   lane double precision, partition text, name text, input text
@@ -23,7 +23,8 @@ BEGIN
   END IF;
   RETURN QUERY
   WITH granted AS MATERIALIZED (
-    SELECT s.*, nextval('fences') AS fence FROM schedule(p_queue, p_limit, v_lanes, v_live, p_room, p_slots, p_chain, p_now, p_horizon) s
+    SELECT s.*, nextval('fences') AS fence
+    FROM schedule(p_queue, p_limit, v_lanes, v_live, p_room, p_slots, p_chain, p_now, p_horizon, p_suspicion) s
   ), leased AS (
     INSERT INTO runs (task_id, queue_id, lane_id, worker_id, fence, attempt, start_us, lane_slot, queue_slot)
     SELECT g.task_id, p_queue.id, g.lane_id, p_worker, g.fence, g.attempt + 1, g.start,
@@ -40,7 +41,7 @@ BEGIN
     ) m ON m.lane_id = u.id
   ), moved AS (
     UPDATE lanes l SET
-      head = COALESCE(s.last + 1, l.head),
+      head = GREATEST(s.last + 1, l.head),
       waiting = l.waiting - s.n,
       running = s.live,
       -- A lane that stays closed changes no indexed column, so its row is updated in place.
@@ -70,7 +71,7 @@ BEGIN
   FROM granted g ORDER BY g.i;
 END $$;
 
--- claim_at_once: as claim, for a queue without any rate: no schedule to reckon, nothing to debit. The way most tasks go, and the
+-- claim_at_once: as claim, for a queue without any rate or suspects: no schedule to reckon, nothing to debit. The way most tasks go, and the
 -- shortest.
 CREATE OR REPLACE FUNCTION claim_at_once(
   p_queue queues, p_worker uuid, p_lanes bigint[], p_room integer, p_slots integer, p_chain integer, p_now bigint

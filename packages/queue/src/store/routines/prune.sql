@@ -26,6 +26,10 @@ BEGIN
     SELECT k.id FROM ledger k ORDER BY k.id LIMIT p_batch
   ) AND l.claimed_us < v_now - GREATEST(p_ledger,
     2 * (SELECT COALESCE(max(m.period_us), 0) FROM limits m), 2 * (SELECT COALESCE(max(q.lane_period_us), 0) FROM queues q));
+  DELETE FROM suspects s WHERE s.task_id IN (
+    SELECT u.task_id FROM suspects u WHERE NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = u.task_id AND t.state IN ('w', 't'))
+    ORDER BY u.task_id LIMIT p_batch FOR UPDATE SKIP LOCKED
+  );
   removed := COALESCE(cardinality(v_gone), 0);
   next_id := CASE WHEN cardinality(v_seen) = p_batch THEN v_seen[p_batch]::text END;
   RETURN NEXT;

@@ -36,6 +36,10 @@ BEGIN
       UPDATE runs r SET lane_slot = CASE WHEN v_queue.lane_concurrency IS NOT NULL THEN r.lane_id END WHERE r.queue_id = v_queue.id;
       UPDATE lanes l SET
         running = CASE WHEN v_queue.lane_concurrency IS NOT NULL THEN (SELECT count(*) FROM runs r WHERE r.lane_slot = l.id) END,
+        -- Suspects that claims have passed over may have to start in order from now on.
+        head = LEAST(l.head, (
+          SELECT min(t.seq) FROM suspects s JOIN tasks t ON t.id = s.task_id WHERE s.queue_id = v_queue.id AND t.lane_id = l.id AND t.state = 'w'
+        )),
         open = l.waiting > 0 AND (v_queue.lane_concurrency IS NULL
           OR (SELECT count(*) FROM runs r WHERE r.lane_slot = l.id) < v_queue.lane_concurrency)
       WHERE l.id = ANY (v_lanes);

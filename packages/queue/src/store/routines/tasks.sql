@@ -69,6 +69,7 @@ BEGIN
   UPDATE tasks t SET state = 't', seq = NULL, failures = 0, losses = 0, cancelling = false, finished_us = NULL, error = NULL
   WHERE t.id = p_task AND t.state IN ('x', 'c');
   IF FOUND THEN
+    DELETE FROM suspects s WHERE s.task_id = p_task;
     INSERT INTO timers (task_id, queue_id, lane_id, due_us) VALUES (p_task, v_queue.id, v_task.lane_id, now_us());
     PERFORM promote(v_queue, ARRAY[v_task.lane_id], now_us());
     PERFORM wake(v_queue.id);

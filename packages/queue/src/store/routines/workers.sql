@@ -44,7 +44,7 @@ END $$;
 
 -- recover_runs: takes back the runs of workers that are no more: each task goes to its old place at the head of its lane, or ends
 -- (cancelled if that was asked, dead after max_losses lost attempts). Tokens are not given back. A start that lay in the future
--- was not made and does not count as an attempt. Out: how many.
+-- was not made and does not count as an attempt. A task lost twice is a suspect from then on (see suspects.sql). Out: how many.
 CREATE OR REPLACE FUNCTION recover_runs() RETURNS integer
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -61,7 +61,15 @@ BEGIN
       SELECT r.queue_id FROM runs r WHERE NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = r.worker_id)
     ) ORDER BY q.id
   LOOP
-    PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema()), v_queue.id);
+    -- Exchanges look for suspects when they begin: none is under way while there come to be some.
+    IF EXISTS (
+      SELECT 1 FROM runs r JOIN tasks t ON t.id = r.task_id
+      WHERE r.queue_id = v_queue.id AND t.losses > 0 AND NOT EXISTS (SELECT 1 FROM workers w WHERE w.id = r.worker_id)
+    ) THEN
+      PERFORM pg_advisory_xact_lock(hashtext(current_schema()), v_queue.id);
+    ELSE
+      PERFORM pg_advisory_xact_lock_shared(hashtext(current_schema()), v_queue.id);
+    END IF;
     SELECT * INTO v_queue FROM queues q WHERE q.id = v_queue.id;
     v_lanes := ARRAY(
       SELECT DISTINCT r.lane_id FROM runs r
@@ -83,12 +91,15 @@ BEGIN
         finished_us = CASE WHEN t.cancelling OR (j.started AND t.losses + 1 >= v_queue.max_losses) THEN GREATEST(v_now, j.start_us) END,
         error = CASE WHEN j.started AND NOT t.cancelling THEN '{"code":"lease_lost","message":"the worker was lost while it ran this task"}' ELSE t.error END
       FROM judged j WHERE t.id = j.task_id
-      RETURNING t.id, t.state, t.watched
+      RETURNING t.id, t.state, t.watched, t.losses
+    ), marked AS (
+      INSERT INTO suspects (task_id, queue_id) SELECT w.id, v_queue.id FROM written w WHERE w.state = 'w' AND w.losses >= 2
+      ON CONFLICT (task_id) DO NOTHING
     )
     SELECT array_agg(w.id) FILTER (WHERE w.state = 'w'), array_agg(w.id) FILTER (WHERE w.state <> 'w' AND w.watched), count(*)
     INTO v_back, v_told, v_ended FROM written w;
     PERFORM give_back(v_queue, v_back, v_now);
-    PERFORM claim(v_queue, NULL, NULL, v_lanes, 0, 0, 1, v_now, 0);
+    PERFORM claim(v_queue, NULL, NULL, v_lanes, 0, 0, 1, v_now, 0, NULL);
     PERFORM pg_notify('sluice.' || current_schema(), 'done:' || w) FROM unnest(v_told) AS w;
     PERFORM wake(v_queue.id);
     v_count := v_count + v_ended;
