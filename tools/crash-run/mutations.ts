@@ -146,6 +146,11 @@ export const mutations: readonly Mutation[] = [
         find: "(SELECT count(*) FROM runs r WHERE r.lane_slot = u.id)",
         replace: "(SELECT GREATEST(count(*) - 1, 0) FROM runs r WHERE r.lane_slot = u.id)",
       },
+      {
+        file: routine("claim-at-once"),
+        find: "(SELECT count(*) FROM runs r WHERE r.lane_slot = u.id)",
+        replace: "(SELECT GREATEST(count(*) - 1, 0) FROM runs r WHERE r.lane_slot = u.id)",
+      },
     ],
     caughtBy: ["Q7"],
   },
@@ -165,6 +170,11 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: routine("claim"),
+        find: "running = s.live,",
+        replace: "running = GREATEST(s.live, l.running),",
+      },
+      {
+        file: routine("claim-at-once"),
         find: "running = s.live,",
         replace: "running = GREATEST(s.live, l.running),",
       },
@@ -276,6 +286,11 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: routine("claim"),
+        find: "waiting = l.waiting - s.n,",
+        replace: "waiting = l.waiting - LEAST(s.n, 1),",
+      },
+      {
+        file: routine("claim-at-once"),
         find: "waiting = l.waiting - s.n,",
         replace: "waiting = l.waiting - LEAST(s.n, 1),",
       },

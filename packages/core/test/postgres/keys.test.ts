@@ -103,6 +103,8 @@ test("keys of any script work in a database that knows only ASCII", async () => 
   const address = new URL(url);
   address.pathname = `/${name}`;
   const other = new pg.Pool({ connectionString: address.href, max: 1 });
+  // The server ends connections that are still closing when their database is dropped.
+  other.on("error", () => undefined);
   const ascii = postgres(other);
   const verdicts = await Promise.all(hostile.map((key) => ascii.consume(rule("ascii"), key, 1)));
   expect(verdicts.every(({ allowed }) => allowed)).toBe(true);

@@ -71,9 +71,11 @@ export function digest(text: string): string {
 }
 
 /** A routine whose result changed shape cannot be replaced in place. */
+// The limit store of @sluice/core may keep its own in the same schema; the names of those end in a digest.
 const dropRoutines = `
     DO $drop$ DECLARE v_routine regprocedure; BEGIN
-      FOR v_routine IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = current_schema()::regnamespace LOOP
+      FOR v_routine IN SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = current_schema()::regnamespace AND p.proname !~ '_[0-9a-f]{8}$' LOOP
         EXECUTE 'DROP FUNCTION ' || v_routine || ' CASCADE';
       END LOOP;
     END $drop$;`;

@@ -5,7 +5,7 @@ import { type Backoff, backoffMs } from "../task/backoff.ts";
 import { describeFailure, type TaskError } from "../task/failure.ts";
 import { decodePayload, encodePayload } from "../task/payload.ts";
 import type { AttemptRef } from "./events.ts";
-import type { AttemptServices, ChildOptions, TaskContext, TaskDeclaration } from "./task-handler.ts";
+import type { AttemptServices, TaskContext, TaskDeclaration } from "./task-handler.ts";
 
 /** What an attempt came to. */
 export interface AttemptEnd {
@@ -177,9 +177,24 @@ class AttemptContext implements TaskContext {
     return this.#attempt.signal;
   }
 
-  step<Result>(name: string, fn: () => Result | Promise<Result>): Promise<Result> {
-    this.#steps ??= this.#openSteps();
-    return this.#steps.run(name, fn);
+  // Getters, so that handlers may take the functions apart from the context.
+  get step(): TaskContext["step"] {
+    return (name, fn) => {
+      this.#steps ??= this.#openSteps();
+      return this.#steps.run(name, fn);
+    };
+  }
+  get progress(): TaskContext["progress"] {
+    return (value) => this.#progress(value);
+  }
+  get enqueue(): TaskContext["enqueue"] {
+    return (queue, task, input, options = {}) => {
+      const index = this.#children++;
+      return this.#services.enqueueChild({ parent: this.id, index, queue, task, input, options });
+    };
+  }
+  get log(): TaskContext["log"] {
+    return (message, fields) => this.#services.log(this.#attempt.ref, message, fields);
   }
 
   #openSteps(): Steps {
@@ -191,7 +206,7 @@ class AttemptContext implements TaskContext {
     return new Steps(`task ${task}`, records, attempt === 1, () => this.signal);
   }
 
-  async progress(value: unknown): Promise<void> {
+  async #progress(value: unknown): Promise<void> {
     const text = encodePayload(`task ${this.task}`, "progress", value) ?? "null";
     if (!(await this.#services.taskProgress(this.id, this.fence, text))) {
       throw new SluiceError(
@@ -199,19 +214,5 @@ class AttemptContext implements TaskContext {
         `task ${this.task}: the lease was lost before its progress could be kept`,
       );
     }
-  }
-
-  enqueue(
-    queue: string,
-    task: string,
-    input?: unknown,
-    options: ChildOptions = {},
-  ): Promise<{ id: string; duplicate: boolean }> {
-    const index = this.#children++;
-    return this.#services.enqueueChild({ parent: this.id, index, queue, task, input, options });
-  }
-
-  log(message: string, fields?: object): void {
-    this.#services.log(this.#attempt.ref, message, fields);
   }
 }

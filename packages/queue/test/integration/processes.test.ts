@@ -115,8 +115,8 @@ test("a worker that stands still past its lease finds out, and what it then repo
   const [zombie] = await startWorkers(order);
   const { id } = await queue.enqueue("hold", 1, { partition: "p" });
   await until("it runs", () => zombie!.starts.length === 1);
-  const [heir] = await startWorkers(order);
   zombie!.signal("SIGSTOP");
+  const [heir] = await startWorkers(order);
   expect(await app.result(id, { timeoutMs: 10_000 })).toBe("again");
   await pause(500);
   zombie!.signal("SIGCONT");

@@ -58,7 +58,8 @@ BEGIN
     END IF;
     IF v_suspected THEN PERFORM suspects_clear(v_ended); END IF;
   END IF;
-  IF p_want > 0 AND v_timer <= v_now THEN
+  -- A retry without delay that was just settled is due now too.
+  IF p_want > 0 AND (v_timer <= v_now OR p_kinds IS NOT NULL) THEN
     PERFORM promote(v_queue, v_lanes, v_now);
   END IF;
   -- Locked last and so for the shortest time: all workers of the queue meet here.

@@ -6,6 +6,21 @@ import type { Stage } from "../stage.ts";
 /** What a handler has besides its input. */
 export function stepCases(stage: Stage): void {
   describe("steps", () => {
+    test("and the rest of the context work when taken apart from it", async () => {
+      const { app, queue } = await stage.queue();
+      const told: string[] = [];
+      app.on("log", ({ message }) => told.push(message));
+      app.task("t", async (_, { step, progress, log, attempt }) => {
+        await progress(1);
+        log("here");
+        return await step("one", () => attempt);
+      });
+      await app.work({ queues: [queue] });
+      const { id } = await queue.enqueue("t");
+      expect(await app.result(id)).toBe(1);
+      expect(told).toEqual(["here"]);
+    });
+
     test("run once in a task's life: a later attempt gets the stored result back, the very same", async () => {
       const { app, queue } = await stage.queue({ backoff: { minMs: 1, maxMs: 1 } });
       const bodies: string[] = [];
