@@ -62,6 +62,14 @@ test("SCRIPT FLUSH between and during calls loses nothing", async () => {
   expect((await store.peek(bucket, "k", 1)).remaining).toBe(98);
 });
 
+test("a check that two scripts have to look at is answered by a server that knows neither", async () => {
+  const { client, store } = await setUp();
+  await store.block(bucket, "k", 60_000_000);
+  await client.script("FLUSH");
+  const { allowed, retryAfterUs } = await store.consume(bucket, "k", 1);
+  expect([allowed, retryAfterUs > 50_000_000]).toEqual([false, true]);
+});
+
 test("SCRIPT FLUSH is nothing to node-redis either", async () => {
   const { server } = await setUp();
   const client = createClient({ url: server.url });

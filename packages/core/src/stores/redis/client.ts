@@ -2,7 +2,7 @@
  * The clients the store speaks through, by the one method of each that it uses. They are handed in by the user, who connects,
  * watches and closes them.
  */
-import { script, scriptSha1 } from "./script.generated.ts";
+import type { Script } from "./script.generated.ts";
 
 /** ioredis or iovalkey: a client or a cluster. */
 export interface IoredisClient {
@@ -25,10 +25,10 @@ export type RedisClient = IoredisClient | NodeRedisClient;
 export interface Connection {
   /** Whether keys of different slots may lie on different servers. */
   readonly isCluster: boolean;
-  /** Runs the script by its name. Rejects with the client's own error, NOSCRIPT when the server does not know it. */
-  run(keys: string[], parameters: readonly string[]): PromiseLike<unknown>;
-  /** Runs the script in full, by which the server learns it. */
-  teach(keys: string[], parameters: readonly string[]): PromiseLike<unknown>;
+  /** Runs a script by its name. Rejects with the client's own error, NOSCRIPT when the server does not know it. */
+  run(script: Script, keys: string[], parameters: readonly string[]): PromiseLike<unknown>;
+  /** Runs a script in full, by which the server learns it. */
+  teach(script: Script, keys: string[], parameters: readonly string[]): PromiseLike<unknown>;
 }
 
 /** Whether `value` is a client of one of the three. */
@@ -46,8 +46,8 @@ export function connectionOf(client: RedisClient): Connection {
 function ioredisConnection(client: IoredisClient): Connection {
   return {
     isCluster: client.isCluster === true,
-    run: (keys, parameters) => client.evalsha(scriptSha1, keys.length, ...keys, ...parameters),
-    teach: (keys, parameters) => client.eval(script, keys.length, ...keys, ...parameters),
+    run: ({ sha1 }, keys, parameters) => client.evalsha(sha1, keys.length, ...keys, ...parameters),
+    teach: ({ text }, keys, parameters) => client.eval(text, keys.length, ...keys, ...parameters),
   };
 }
 
@@ -55,7 +55,7 @@ function nodeRedisConnection(client: NodeRedisClient): Connection {
   return {
     // Only its clusters know their masters.
     isCluster: "masters" in client && "slots" in client,
-    run: (keys, parameters) => client.evalSha(scriptSha1, { keys, arguments: [...parameters] }),
-    teach: (keys, parameters) => client.eval(script, { keys, arguments: [...parameters] }),
+    run: ({ sha1 }, keys, parameters) => client.evalSha(sha1, { keys, arguments: [...parameters] }),
+    teach: ({ text }, keys, parameters) => client.eval(text, { keys, arguments: [...parameters] }),
   };
 }

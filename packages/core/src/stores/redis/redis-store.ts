@@ -18,7 +18,7 @@ import { connectionOf, isRedisClient, type RedisClient } from "./client.ts";
 import { failureOf, refusalOf } from "./failure.ts";
 import { keyName } from "./key-names.ts";
 import { type Answer, readingOf } from "./reading.ts";
-import { GroupRequest, KeyRequest, type Operation, operations } from "./request.ts";
+import { GroupRequest, type KeyedDraw, KeyRequest, type Operation, operations } from "./request.ts";
 import { ruleTextOf } from "./rule-text.ts";
 import { Sender } from "./sender.ts";
 
@@ -55,8 +55,9 @@ export interface RedisStore extends LimitStore {
  *
  * A call fails with `store_unavailable` or `store_timeout` when the client's does, and `details.mayHaveRun` says whether it may have
  * been debited all the same. The store never repeats such a call. Your client may: ioredis sends commands again that were
- * under way when a connection broke, unless `autoResendUnfulfilledCommands` is false; a debit may then count twice, never
- * not at all. Give the client a bound on waiting (`commandTimeout`, `maxRetriesPerRequest`), or guard the store with a deadline.
+ * under way when a connection broke, unless `autoResendUnfulfilledCommands` is false, and its clusters unless
+ * `retryDelayOnFailover` is 0; a debit may then count twice, never not at all. Give the client a `commandTimeout` as well:
+ * without one, commands that ioredis does not send again are never settled, nor is a `close` after them.
  *
  * A primary that fails over loses the debits its replica had not seen: as many admissions too many as fit into the lag.
  * @example
@@ -117,10 +118,10 @@ class ScriptStore implements RedisStore {
 
   async consumeAll(draws: readonly Draw[]): Promise<readonly Verdict[]> {
     this.#requireOpen();
-    const keys = draws.map(({ rule, key }) => this.#keyName(rule, key));
-    if (!this.#sender.areTogether(keys)) return this.#consumeAcrossSlots(draws);
+    const keyed = this.#keyed(draws);
+    if (!this.#sender.areTogether(keyed)) return this.#consumeAcrossSlots(draws);
     try {
-      return await this.#consumeTogether(draws);
+      return await this.#consumeTogether(keyed);
     } catch (error) {
       // By this the store has learned that it speaks to a cluster.
       if (refusalOf(error) === "CROSSSLOT") return this.#consumeAcrossSlots(draws);
@@ -178,21 +179,29 @@ class ScriptStore implements RedisStore {
     });
   }
 
-  #consumeTogether(draws: readonly Draw[]): Promise<readonly Verdict[]> {
-    const keyed = draws.map((draw) => ({
-      key: this.#keyName(draw.rule, draw.key),
-      rule: ruleTextOf(draw.rule),
-      draw,
-    }));
+  #consumeTogether(keyed: readonly KeyedDraw[]): Promise<readonly Verdict[]> {
     return new Promise((resolve, reject) => {
       this.#sender.add(new GroupRequest(keyed, { resolve, reject }));
+    });
+  }
+
+  #keyed(draws: readonly Draw[]): readonly KeyedDraw[] {
+    let before: KeyedDraw | undefined;
+    return draws.map((draw) => {
+      // Mostly all are of one subject. What has no key is named by its limit.
+      const isSame = before !== undefined && draw.key === before.draw.key && draw.key !== "";
+      const key = isSame ? before!.key : this.#keyName(draw.rule, draw.key);
+      before = { key, rule: ruleTextOf(draw.rule), draw };
+      return before;
     });
   }
 
   async #consumeAcrossSlots(draws: readonly Draw[]): Promise<readonly Verdict[]> {
     const keyOf = (draw: Draw): string => this.#keyName(draw.rule, draw.key);
     try {
-      return await consumeAcrossSlots(draws, keyOf, this, (group) => this.#consumeTogether(group));
+      return await consumeAcrossSlots(draws, keyOf, this, (group) =>
+        this.#consumeTogether(this.#keyed(group)),
+      );
     } catch (error) {
       throw error instanceof SluiceError ? error : failureOf(error);
     }

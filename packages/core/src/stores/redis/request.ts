@@ -2,7 +2,7 @@
 import type { Charge, Verdict } from "../../limit/algorithms/verdict.ts";
 import type { Draw } from "../../limit/store.ts";
 import { type Answer, readingOf } from "./reading.ts";
-import type { RuleText } from "./rule-text.ts";
+import type { Call, RuleText } from "./rule-text.ts";
 
 /** One operation on one key, or on a group of keys in one slot. */
 export interface Request {
@@ -10,8 +10,8 @@ export interface Request {
   readonly keys: readonly string[];
   /** The parameters of the path for checks alike, of each limit to be debited; undefined when this is not one for it. */
   alikeParameters(): readonly string[] | undefined;
-  /** All parameters of the script for this request alone, if it is a usual one; the script says when it is not. */
-  ownParameters(): readonly string[] | undefined;
+  /** The call for this request alone, if it is a usual one; the script says when it is not. */
+  ownCall(): Call | undefined;
   /** Whether another request would have the same. Asked only of one that has. */
   isLike(other: Request): boolean;
   /** The operation's numbers; `indexOf` is where the batch lists a rule, from 1. */
@@ -57,11 +57,11 @@ export class ConsumeRequest implements Request {
   }
 
   alikeParameters(): readonly string[] | undefined {
-    return this.#settlers.length === 1 ? this.#rule.alikeParameters(this.#cost) : undefined;
+    return this.#settlers.length === 1 ? this.#rule.usual(this.#cost)?.alike : undefined;
   }
 
-  ownParameters(): readonly string[] | undefined {
-    return this.#settlers.length === 1 ? this.#rule.ownParameters(this.#cost) : undefined;
+  ownCall(): Call | undefined {
+    return this.#settlers.length === 1 ? this.#rule.usual(this.#cost)?.alone : undefined;
   }
 
   isLike(other: Request): boolean {
@@ -94,7 +94,8 @@ export class GroupRequest implements Request {
   readonly #settler: Settler<readonly Verdict[]>;
 
   constructor(draws: readonly KeyedDraw[], settler: Settler<readonly Verdict[]>) {
-    this.keys = [...new Set(draws.map(({ key }) => key))];
+    const { key } = draws[0]!;
+    this.keys = draws.every((draw) => draw.key === key) ? [key] : [...new Set(draws.map((draw) => draw.key))];
     this.#draws = draws;
     this.#settler = settler;
   }
@@ -103,14 +104,14 @@ export class GroupRequest implements Request {
     if (this.keys.length > 1) return undefined;
     const parameters: string[] = [];
     for (const { rule, draw } of this.#draws) {
-      const own = rule.alikeParameters(draw.cost);
+      const own = rule.usual(draw.cost)?.alike;
       if (own === undefined) return undefined;
       parameters.push(...own);
     }
     return parameters;
   }
 
-  ownParameters(): undefined {
+  ownCall(): undefined {
     return undefined;
   }
 
@@ -174,7 +175,7 @@ export class KeyRequest<Value> implements Request {
     return undefined;
   }
 
-  ownParameters(): undefined {
+  ownCall(): undefined {
     return undefined;
   }
 

@@ -2,6 +2,7 @@
 import type { Policy } from "../../limit/algorithms/policy.ts";
 import type { LimitRule } from "../../limit/store.ts";
 import { encodePart } from "./key-names.ts";
+import { type Script, scripts } from "./script.generated.ts";
 
 /** The rule in the words of `lua/`. */
 export interface RuleText {
@@ -10,10 +11,22 @@ export interface RuleText {
   readonly field: string;
   /** JSON, for the general path. */
   readonly json: string;
-  /** The ten parameters for the path of checks alike, for one cost; undefined when that path is not for this rule and cost. */
-  alikeParameters(cost: number): readonly string[] | undefined;
-  /** All parameters of the script for one usual check of this cost on the server's clock; undefined likewise. */
-  ownParameters(cost: number): readonly string[] | undefined;
+  /** A usual check of this cost; undefined when none of this rule and cost is. */
+  usual(cost: number): UsualCheck | undefined;
+}
+
+/** How the script is told of a check that is decided without the general path. */
+export interface UsualCheck {
+  /** The ten parameters for the path of checks alike. */
+  readonly alike: readonly string[];
+  /** The call for one alone in its batch, on the server's clock. */
+  readonly alone: Call;
+}
+
+/** A script and its parameters. */
+export interface Call {
+  readonly script: Script;
+  readonly parameters: readonly string[];
 }
 
 /** Above these a log needs its wide form: offsets below 2^32 µs, and twice the limit below 2^16. */
@@ -40,26 +53,29 @@ function make(rule: LimitRule): RuleText {
   const header = headerOf(policy, isWide);
   const linger = lingerMs(policy);
   const json = JSON.stringify({ field, header, linger, ...fieldsOf(policy, isWide) });
-  const alikeParameters = rememberedByCost((cost) =>
-    isWide ? undefined : alikeOf(policy, cost, [field, header, String(linger)]),
-  );
-  const ownParameters = rememberedByCost((cost) => {
-    const parameters = alikeParameters(cost);
-    return parameters && ["", "0", "1", ...parameters];
+  const common = [field, header, String(linger)];
+  const usual = rememberedByCost((cost) => {
+    const check = isWide ? undefined : checkOf(policy, cost);
+    if (check === undefined) return undefined;
+    const numbers = check.numbers.map(String);
+    const padding = Array<string>(6 - numbers.length).fill("");
+    return {
+      alike: [check.kind, ...common, ...numbers, ...padding],
+      alone: { script: scripts[check.kind], parameters: ["0", ...common, ...numbers] },
+    };
   });
-  return { rule, field, json, alikeParameters, ownParameters };
+  return { rule, field, json, usual };
 }
 
-type ParametersByCost = (cost: number) => readonly string[] | undefined;
-
-/** Remembers the parameters of the first few costs: there are mostly few, but a caller may ask for every one there is. */
-function rememberedByCost(work: ParametersByCost): ParametersByCost {
-  const known = new Map<number, readonly string[] | undefined>();
+/** Remembers the first few costs: there are mostly few, but a caller may ask for every one there is. */
+function rememberedByCost<Value>(work: (cost: number) => Value): (cost: number) => Value {
+  const known = new Map<number, Value>();
   return (cost) => {
-    if (known.has(cost)) return known.get(cost);
-    const parameters = work(cost);
-    if (known.size < 16) known.set(cost, parameters);
-    return parameters;
+    const before = known.get(cost);
+    if (before !== undefined) return before;
+    const value = work(cost);
+    if (known.size < 16) known.set(cost, value);
+    return value;
   };
 }
 
@@ -113,7 +129,13 @@ function fieldsOf(policy: Policy, isWide: boolean): object {
   }
 }
 
-function alikeOf(policy: Policy, cost: number, common: readonly string[]): readonly string[] | undefined {
+/** The script of a usual check, and its numbers behind field, header and linger: at most six. */
+function checkOf(
+  policy: Policy,
+  cost: number,
+):
+  | { readonly kind: Exclude<keyof typeof scripts, "general">; readonly numbers: readonly number[] }
+  | undefined {
   switch (policy.algorithm) {
     case "token-bucket": {
       if (cost > policy.capacity) return undefined;
@@ -122,16 +144,14 @@ function alikeOf(policy: Policy, cost: number, common: readonly string[]): reado
       const costPart = total % parts;
       const costUs = cost * policy.intervalUs + (total - costPart) / parts;
       const farUs = fillUs + horizonUs + rate.periodUs;
-      return ["bucket", ...common, ...[costUs, costPart, parts, fillUs, fillPart, farUs].map(String)];
+      const inParts = parts > 1 ? [parts, costPart, fillPart] : [];
+      return { kind: "bucket", numbers: [costUs, fillUs, farUs, ...inParts] };
     }
-    case "sliding-window": {
-      const numbers = [cost, policy.capacity, policy.rate.periodUs, policy.cellUs, 0, 0];
-      return ["log", ...common, ...numbers.map(String)];
-    }
+    case "sliding-window":
+      return { kind: "log", numbers: [cost, policy.capacity, policy.rate.periodUs, policy.cellUs] };
     case "fixed-window": {
       const { capacity, rate, align } = policy;
-      const numbers = [cost, capacity, rate.periodUs, align === "calendar" ? 1 : 0, 0, 0];
-      return ["window", ...common, ...numbers.map(String)];
+      return { kind: "window", numbers: [cost, capacity, rate.periodUs, align === "calendar" ? 1 : 0] };
     }
     case "concurrency":
       return undefined;

@@ -33,10 +33,14 @@ export class Sender {
   foreignValues = 0;
   readonly #connection: Connection;
   readonly #nowUs: () => number;
-  #open = new Map<number, Batch>();
+  readonly #open = new Map<number, Batch>();
   #bySlot: boolean;
   #isDue = false;
-  readonly #underWay = new Set<PromiseLike<void>>();
+  readonly #sendOpen = (): void => this.#sendAll();
+  /** How many calls are. */
+  #underWay = 0;
+  /** Whom to tell when none is. */
+  #waiting: (() => void)[] = [];
 
   /** @param nowUs The present, for tests; 0 for the server's own. */
   constructor(connection: Connection, nowUs: () => number) {
@@ -45,11 +49,11 @@ export class Sender {
     this.#bySlot = connection.isCluster;
   }
 
-  /** Whether keys go to one server in one call. */
-  areTogether(keys: readonly string[]): boolean {
+  /** Whether draws go to one server in one call. */
+  areTogether(draws: readonly { readonly key: string }[]): boolean {
     if (!this.#bySlot) return true;
-    const first = slotOf(keys[0]!);
-    return keys.every((key) => slotOf(key) === first);
+    const first = slotOf(draws[0]!.key);
+    return draws.every(({ key }) => slotOf(key) === first);
   }
 
   consume(key: string, rule: RuleText, cost: number, settler: Settler<Verdict>): void {
@@ -69,7 +73,7 @@ export class Sender {
   /** Sends what was asked, and waits for everything under way. */
   async finish(): Promise<void> {
     this.#sendAll();
-    while (this.#underWay.size > 0) await Promise.all(this.#underWay);
+    while (this.#underWay > 0) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   #slot(key: string): number {
@@ -91,41 +95,51 @@ export class Sender {
       this.#send(batch);
     } else if (!this.#isDue) {
       this.#isDue = true;
-      const later = this.#underWay.size === 0 ? atEndOfMicrotasks : atEndOfTurn;
-      later(() => this.#sendAll());
+      const later = this.#underWay === 0 ? atEndOfMicrotasks : atEndOfTurn;
+      later(this.#sendOpen);
     }
   }
 
   #sendAll(): void {
     this.#isDue = false;
-    const batches = this.#open;
-    if (batches.size === 0) return;
-    this.#open = new Map();
-    for (const batch of batches.values()) this.#send(batch);
+    for (const [slot, batch] of this.#open) {
+      this.#open.delete(slot);
+      this.#send(batch);
+    }
   }
 
   #send(batch: Batch): void {
-    const parameters = batch.parameters(this.#nowUs());
+    const { script, parameters } = batch.call(this.#nowUs());
     let reply: PromiseLike<unknown>;
     try {
       reply = batch.isTaught
-        ? this.#connection.teach(batch.keys, parameters)
-        : this.#connection.run(batch.keys, parameters);
+        ? this.#connection.teach(script, batch.keys, parameters)
+        : this.#connection.run(script, batch.keys, parameters);
     } catch (error) {
       batch.reject(failureOf(error));
       return;
     }
-    const done: PromiseLike<void> = reply.then(
-      (answer) => this.#settle(batch, answer, done),
-      (error: unknown) => this.#fail(batch, error, done),
+    this.#underWay++;
+    reply.then(
+      (answer) => this.#settle(batch, answer),
+      (error: unknown) => this.#fail(batch, error),
     );
-    this.#underWay.add(done);
   }
 
-  #settle(batch: Batch, answer: unknown, done: PromiseLike<void>): void {
-    this.#underWay.delete(done);
+  /** A call is no longer under way; it may be sent again in the same step. */
+  #landed(): void {
+    this.#underWay--;
+    if (this.#underWay > 0 || this.#waiting.length === 0) return;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const tell of waiting) tell();
+  }
+
+  #settle(batch: Batch, answer: unknown): void {
+    this.#landed();
     if (Array.isArray(answer) && answer.length === 0 && !batch.isUnusual) {
       batch.isUnusual = true;
+      batch.isTaught = false;
       this.#send(batch);
       return;
     }
@@ -138,8 +152,8 @@ export class Sender {
     }
   }
 
-  #fail(batch: Batch, error: unknown, done: PromiseLike<void>): void {
-    this.#underWay.delete(done);
+  #fail(batch: Batch, error: unknown): void {
+    this.#landed();
     const refusal = refusalOf(error);
     if (refusal === "NOSCRIPT" && !batch.isTaught) {
       // The server is new, was restarted, or was told to forget.

@@ -11,8 +11,8 @@
 --
 -- Instants are microseconds since 1970. The header is beside the state because a limit may get another rate: the number of
 -- tokens that a bucket lacks can only be told by the rate it was kept under.
-local program = cjson.decode(ARGV[1])
-local rules, operations = program[2], program[3]
+local program = cjson.decode(ARGV[2])
+local rules, operations, byte = program[1], program[2], string.byte
 local BUCKET, LOG, WINDOW, SLOTS = 1, 2, 3, 4
 local kinds = { t = BUCKET, s = LOG, l = LOG, f = WINDOW, c = WINDOW }
 

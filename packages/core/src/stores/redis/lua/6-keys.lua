@@ -88,8 +88,8 @@ local function keep(key, state, rule)
   end
   local kept, ms, text = state.kept or 0, 0, nil
   if kept * 1000 < untilUs then
-    ms = termOf(untilUs, rule.linger)
-    kept = nowMs + ms
+    ms = math.max(0, ceil((untilUs - now) / 1000)) + 1 + rule.linger
+    kept = floor(now / 1000) + ms
   end
   if not budget then
     text = packed('>I6', kept)
