@@ -33,7 +33,8 @@ BEGIN
       FROM candidate c CROSS JOIN LATERAL (
         SELECT w.*, row_number() OVER (ORDER BY w.seq) AS place FROM (
           SELECT t.id AS task_id, t.seq, t.attempt, t.failures, t.max_attempts, t.name, t.input FROM tasks t
-          WHERE t.lane_id = c.id AND t.seq >= c.head AND t.state = 'w' AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task_id = t.id)
+          -- A lookup for each row, whatever the planner's statistics say of runs: planned while that was empty, a join read all of it.
+          WHERE t.lane_id = c.id AND t.seq >= c.head AND t.state = 'w' AND (SELECT r.fence FROM runs r WHERE r.task_id = t.id) IS NULL
           ORDER BY t.seq LIMIT c.room
         ) w
       ) t

@@ -47,7 +47,8 @@ BEGIN
     FROM candidate c CROSS JOIN LATERAL (
       SELECT w.*, row_number() OVER up AS place, bool_or(w.losses >= 2) OVER up AS held FROM (
         SELECT t.id AS task_id, t.seq, t.attempt, t.failures, t.max_attempts, t.losses, t.name, t.input FROM tasks t
-        WHERE t.lane_id = c.id AND t.seq >= c.head AND t.state = 'w' AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.task_id = t.id)
+        -- A lookup for each row, whatever the planner's statistics say of runs: planned while that was empty, a join read all of it.
+        WHERE t.lane_id = c.id AND t.seq >= c.head AND t.state = 'w' AND (SELECT r.fence FROM runs r WHERE r.task_id = t.id) IS NULL
           AND (t.losses < 2 OR p_suspicion.pass IS NOT TRUE OR t.id = p_suspicion.task_id)
         ORDER BY t.seq LIMIT c.room
       ) w WINDOW up AS (ORDER BY w.seq)
