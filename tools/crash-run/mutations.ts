@@ -143,13 +143,13 @@ export const mutations: readonly Mutation[] = [
     edits: [
       {
         file: routine("claim"),
-        find: "(SELECT count(*) FROM runs r WHERE r.lane_slot = u.id)",
-        replace: "(SELECT GREATEST(count(*) - 1, 0) FROM runs r WHERE r.lane_slot = u.id)",
+        find: "count(*)::integer AS n FROM runs r WHERE",
+        replace: "GREATEST(count(*) - 1, 0)::integer AS n FROM runs r WHERE",
       },
       {
         file: routine("claim-at-once"),
-        find: "(SELECT count(*) FROM runs r WHERE r.lane_slot = u.id)",
-        replace: "(SELECT GREATEST(count(*) - 1, 0) FROM runs r WHERE r.lane_slot = u.id)",
+        find: "count(*)::integer AS n FROM runs r WHERE",
+        replace: "GREATEST(count(*) - 1, 0)::integer AS n FROM runs r WHERE",
       },
     ],
     caughtBy: ["Q7"],

@@ -16,7 +16,11 @@ BEGIN
   IF cardinality(p_lanes) > 1 THEN v_lanes := ARRAY(SELECT DISTINCT u FROM unnest(p_lanes) AS u); END IF;
   v_depth := 2 * p_room / GREATEST(cardinality(v_lanes), 1) + 1;
   IF v_slots IS NOT NULL THEN
-    v_live := ARRAY(SELECT (SELECT count(*) FROM runs r WHERE r.lane_slot = u.id) FROM unnest(v_lanes) WITH ORDINALITY AS u (id, ord) ORDER BY u.ord);
+    v_live := ARRAY(
+      SELECT COALESCE(c.n, 0) FROM unnest(v_lanes) WITH ORDINALITY AS u (id, ord)
+      LEFT JOIN (SELECT r.lane_slot, count(*)::integer AS n FROM runs r WHERE r.lane_slot = ANY (v_lanes) GROUP BY 1) c ON c.lane_slot = u.id
+      ORDER BY u.ord
+    );
   ELSIF p_room = 0 THEN
     RETURN;
   END IF;

@@ -19,7 +19,11 @@ DECLARE
   v_lane_slack bigint := ((p_queue.lane_burst - 1) * v_lane_num) / v_lane_den;
 BEGIN
   IF p_queue.lane_concurrency IS NOT NULL THEN
-    v_live := ARRAY(SELECT (SELECT count(*) FROM runs r WHERE r.lane_slot = u.id) FROM unnest(v_lanes) WITH ORDINALITY AS u (id, ord) ORDER BY u.ord);
+    v_live := ARRAY(
+      SELECT COALESCE(c.n, 0) FROM unnest(v_lanes) WITH ORDINALITY AS u (id, ord)
+      LEFT JOIN (SELECT r.lane_slot, count(*)::integer AS n FROM runs r WHERE r.lane_slot = ANY (v_lanes) GROUP BY 1) c ON c.lane_slot = u.id
+      ORDER BY u.ord
+    );
   END IF;
   RETURN QUERY
   WITH granted AS MATERIALIZED (
@@ -54,8 +58,8 @@ BEGIN
     FROM spent s WHERE l.id = s.id AND (s.n > 0 OR s.live IS NOT NULL)
   ), booked AS (
     INSERT INTO ledger (queue_id, limit_id, worker_id, claimed_us, starts, lanes, tasks, fences)
-    SELECT p_queue.id, p_limit.id, p_worker, p_now, array_agg(g.start ORDER BY g.i), array_agg(g.lane_id ORDER BY g.i),
-      array_agg(g.task_id ORDER BY g.i), array_agg(g.fence ORDER BY g.i)
+    -- In step, and in the order granted: every aggregate reads the same rows.
+    SELECT p_queue.id, p_limit.id, p_worker, p_now, array_agg(g.start), array_agg(g.lane_id), array_agg(g.task_id), array_agg(g.fence)
     FROM granted g WHERE p_limit.id IS NOT NULL OR v_paced HAVING count(*) > 0
   ), debited AS (
     UPDATE limits l SET

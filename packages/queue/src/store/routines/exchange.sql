@@ -21,6 +21,7 @@ DECLARE
   v_queue queues;
   v_limit limits;
   v_suspicion suspicion;
+  v_suspect text;
   v_alive boolean; v_suspected boolean := false;
   v_now bigint; v_wake bigint; v_timer bigint;
   v_lanes bigint[]; v_ended uuid[];
@@ -41,7 +42,7 @@ BEGIN
       FROM outlook(v_queue, p_worker, LEAST(v_room, p_want), p_lead, p_horizon) o;
     IF v_suspected THEN
       v_suspicion := suspicion_of(v_queue, p_suspect, LEAST(v_room, p_want), p_lead + p_horizon, CASE WHEN p_kinds IS NOT NULL THEN p_lanes END);
-      v_lanes := v_lanes || v_suspicion.lanes;
+      v_lanes := v_lanes || v_suspicion.lanes; v_suspect := v_suspicion.task_id;
     END IF;
     IF NOT v_alive THEN
       p_want := 0; v_room := 0; kind := 3;
@@ -77,7 +78,7 @@ BEGIN
     RETURN QUERY SELECT 1, c.* FROM claim_at_once(v_queue, p_worker, v_lanes, v_room, p_want, v_chain, v_now + p_lead) c;
     GET DIAGNOSTICS v_given = ROW_COUNT;
   ELSIF v_lanes <> '{}' THEN
-    RETURN QUERY SELECT CASE WHEN c.id = v_suspicion.task_id::text THEN 4 ELSE 1 END, c.*
+    RETURN QUERY SELECT CASE WHEN c.id = v_suspect THEN 4 ELSE 1 END, c.*
       FROM claim(v_queue, v_limit, p_worker, v_lanes, v_room, p_want, v_chain, v_now + p_lead, p_horizon, v_suspicion) c;
     GET DIAGNOSTICS v_given = ROW_COUNT;
   END IF;
