@@ -84,3 +84,18 @@ test("who left the line is not served, and joining twice is one place", () => {
   slots.release(1);
   expect(calls).toEqual(["second"]);
 });
+
+test("who is served may release slots itself: the line is served once from within, and nobody is called who has left", () => {
+  const slots = new Slots(2);
+  slots.take(2);
+  const served: string[] = [];
+  slots.join(() => {
+    served.push("first");
+    slots.take(1);
+    slots.release(1);
+  });
+  slots.join(() => served.push("second"));
+  slots.join(() => served.push("third"));
+  slots.release(1);
+  expect(served).toEqual(["first", "second", "third"]);
+});

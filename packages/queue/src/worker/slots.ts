@@ -29,11 +29,11 @@ export class Slots {
   /** Gives slots back and serves the line. */
   release(count: number): void {
     this.#used -= count;
-    // Who is served may join the line again: only those who stand in it now have a turn.
-    for (let turns = this.#line.size; turns > 0 && this.free > 0; turns--) {
-      const [next] = this.#line;
-      this.#line.delete(next!);
-      next!();
+    // Who is served may join the line again: only those who stand in it now have a turn. And what they do may release more
+    // slots, which serves the line from within: who was served there has left it.
+    for (const next of [...this.#line]) {
+      if (this.free <= 0) return;
+      if (this.#line.delete(next)) next();
     }
   }
 
